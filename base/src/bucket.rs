@@ -1,0 +1,192 @@
+//! The bucket index: what S3 (and later Swift) buckets are made of, as records in the omap of index
+//! objects and as class methods that run in the daemon.
+//!
+//! Two kinds of index object:
+//!
+//! **A shard** `<bucket id>.<generation>.<shard>` in pool `s3.index` holds the objects of a bucket whose
+//! key hashes to it. Its omap, by the first byte of the key:
+//!
+//! | omap key | value | what |
+//! |---|---|---|
+//! | `e/` key | [`Entry`] | what a listing shows of an object |
+//! | `d/` key | [`Detail`] | headers, user metadata, and the body itself or where it lies |
+//! | `g/` ms (8, BE) [`DataRef::key`] (22) | [`Discarded`] | data that nothing refers to any more |
+//! | `i/` [`DataRef::key`] (22) | [`Intent`] | data that is being written and not yet committed |
+//! | `m/` id (16) | [`Manifest`] | where the body of an object with many parts lies |
+//! | `p/` upload (16) part (2, BE) | [`Part`] | a part of a multipart upload |
+//! | `u/` escaped key, upload (16) | [`Upload`] | a multipart upload in progress |
+//!
+//! and its xattr `shard` the [`ShardHead`]: to which bucket it belongs, whether it is sealed, and the
+//! count and bytes of its objects.
+//!
+//! **A registry object** `registry.<n>` in pool `s3.meta` holds the buckets whose name hashes to it:
+//!
+//! | omap key | value | what |
+//! |---|---|---|
+//! | `b/` name | [`BucketRecord`] | the bucket |
+//! | `o/` owner, 0x00, name | u64 creation time in ms | the owner's buckets |
+//! | `x/` bucket id (8, BE) | [`BucketRecord`] | a removed bucket whose shards are still to be cleared |
+//!
+//! Invariants:
+//! - an `e/` is there if and only if its `d/` is; both change in one transaction;
+//! - the counts in the head equal the `e/` entries;
+//! - data objects (pool `s3.data`) are named by exactly one of: a manifest, a part, an intent, a garbage
+//!   record (which may do so by naming a manifest or all parts of an upload). A transaction moves a name
+//!   from one to the other, so nothing is lost by a crash and nothing is removed that is still referred to;
+//! - what a removal adds is small, so that a full cluster can take it;
+//! - a commit names its intent and is refused when the intent is gone: the sweeper may have given the
+//!   data up;
+//! - a sealed shard accepts no new entry, upload or intent, and is never unsealed once its bucket's
+//!   record is removed.
+
+mod calls;
+mod garbage;
+mod index;
+mod list;
+mod multipart;
+mod records;
+mod registry;
+
+pub use calls::*;
+pub use records::*;
+
+use crate::class::{ClassContext, ClassError, Method, MethodKind};
+use crate::codec::{Decode, Encode};
+use bytes::Bytes;
+
+/// The class of the index shards.
+pub const CLASS: &str = "bucket";
+
+/// The class of the registry objects.
+pub const REGISTRY_CLASS: &str = "registry";
+
+/// Bytes of data in one data object; recorded in each manifest, so it may change later.
+pub const STRIPE_BYTES: u32 = 4 << 20;
+
+/// Number of registry objects. Never changes: the place of a name depends on it.
+pub const REGISTRY_SHARDS: u32 = 8;
+
+/// Default number of index shards of a new bucket; recorded in its record.
+pub const SHARDS_DEFAULT: u32 = 8;
+
+/// Most parts of a multipart upload.
+pub const PARTS_MAX: u32 = 10_000;
+
+/// A reply stops growing at about this many bytes, so that it fits a frame.
+pub const REPLY_BYTES_MAX: usize = 512 << 10;
+
+/// Most omap pairs that a method reads at a time.
+const BATCH: usize = 128;
+
+const SHARD_XATTR: &str = "shard";
+
+macro_rules! methods {
+    ($class:expr; $($name:literal $kind:ident $code:path,)*) => {
+        [$(Method {
+            class: $class,
+            name: $name,
+            kind: MethodKind::$kind,
+            code: |context, input| run(context, input, $code),
+        }),*]
+    };
+}
+
+/// The methods of the index shards.
+pub const METHODS: [Method; 19] = methods! { CLASS;
+    "init" Write index::init,
+    "seal" Write index::seal,
+    "unseal" Write index::unseal,
+    "stats" Read index::stats,
+    "read" Read index::read,
+    "put" Write index::put,
+    "remove" Write index::remove,
+    "list" Read list::list,
+    "intend" Write garbage::intend,
+    "cancel" Write garbage::cancel,
+    "expire" Write garbage::expire,
+    "garbage" Read garbage::garbage,
+    "swept" Write garbage::swept,
+    "upload" Write multipart::upload,
+    "part" Write multipart::part,
+    "parts" Read multipart::parts,
+    "uploads" Read multipart::uploads,
+    "complete" Write multipart::complete,
+    "abort" Write multipart::abort,
+};
+
+/// The methods of the registry objects.
+pub const REGISTRY_METHODS: [Method; 9] = methods! { REGISTRY_CLASS;
+    "create" Write registry::create,
+    "ready" Write registry::ready,
+    "condemn" Write registry::condemn,
+    "reprieve" Write registry::reprieve,
+    "read" Read registry::read,
+    "list" Read registry::list,
+    "remove" Write registry::remove,
+    "doomed" Read registry::doomed,
+    "forget" Write registry::forget,
+};
+
+fn run<I: Decode, O: Encode>(
+    context: &mut dyn ClassContext,
+    input: Bytes,
+    code: fn(&mut dyn ClassContext, I) -> Result<O, ClassError>,
+) -> Result<Bytes, ClassError> {
+    let input = I::from_bytes(input).map_err(|e| ClassError::Invalid(e.to_string()))?;
+    Ok(code(context, input)?.to_bytes())
+}
+
+/// The name of an index shard object.
+pub fn shard_name(bucket: BucketId, generation: u32, shard: u32) -> String {
+    format!("{bucket}.{generation}.{shard}")
+}
+
+/// The shard of a key.
+pub fn shard_of(key: &[u8], shards: u32) -> u32 {
+    crate::hash::rjenkins(key) % shards.max(1)
+}
+
+/// The name of the registry object that knows this bucket name.
+pub fn registry_name(bucket: &str) -> String {
+    registry_shard_name(crate::hash::rjenkins(bucket.as_bytes()) % REGISTRY_SHARDS)
+}
+
+/// The name of a registry object.
+pub fn registry_shard_name(shard: u32) -> String {
+    format!("registry.{shard}")
+}
+
+/// The least byte string greater than every string that begins with `prefix`; `None` if there is none
+/// (the prefix is empty or all 0xff).
+pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&b| b != 0xff)?;
+    let mut bound = prefix[..=last].to_vec();
+    bound[last] += 1;
+    Some(bound)
+}
+
+fn key_in(space: u8, key: &[u8]) -> Bytes {
+    let mut whole = Vec::with_capacity(2 + key.len());
+    whole.extend_from_slice(&[space, b'/']);
+    whole.extend_from_slice(key);
+    whole.into()
+}
+
+/// The first key behind all keys of a space.
+fn space_end(space: u8) -> [u8; 2] {
+    [space, b'/' + 1]
+}
+
+fn stored<T: Decode>(value: Bytes) -> Result<T, ClassError> {
+    T::from_bytes(value).map_err(|e| ClassError::Damaged(e.to_string()))
+}
+
+fn stored_at<T: Decode>(
+    context: &mut dyn ClassContext,
+    key: &[u8],
+) -> Result<Option<T>, ClassError> {
+    context.omap_value(key)?.map(stored).transpose()
+}
+
+#[cfg(test)]
+mod tests;

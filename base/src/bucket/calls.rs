@@ -1,0 +1,510 @@
+//! Inputs and outputs of the methods. Plain structs: daemon and gateway of one cluster may differ in
+//! version, so what may grow is a versioned struct.
+
+use super::records::*;
+use bytes::Bytes;
+
+/// Why a write did nothing. Which of them can come is said at each call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The shard is not there or sealed: the bucket is removed, or being removed. Look the bucket up
+    /// again.
+    NoBucket {},
+    /// There is no object of that key, and the condition wants one.
+    NoKey {},
+    /// The condition does not hold.
+    Precondition {},
+    /// There is no such upload, or not any more.
+    NoUpload {},
+    /// The intent is gone: the data may be swept. Write it again under a new id.
+    NoIntent {},
+    /// A part is not what the caller saw. Read the parts again.
+    PartChanged {},
+    /// The shard has objects.
+    NotEmpty {},
+}
+crate::codec_enum!(Refusal {
+    1 => NoBucket {}, 2 => NoKey {}, 3 => Precondition {}, 4 => NoUpload {}, 5 => NoIntent {},
+    6 => PartChanged {}, 7 => NotEmpty {},
+});
+
+/// A set of entity tags to compare with, as in If-Match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagMatch {
+    /// `*`: whatever exists.
+    Any {},
+    /// One of these. Tags in a form that no object here has are left out by the caller.
+    OneOf {
+        /// The tags.
+        tags: Vec<ETag>,
+    },
+}
+crate::codec_enum!(TagMatch { 1 => Any {}, 2 => OneOf { tags } });
+
+impl TagMatch {
+    /// Whether an object with this tag is meant.
+    pub fn matches(&self, etag: &ETag) -> bool {
+        match self {
+            TagMatch::Any {} => true,
+            TagMatch::OneOf { tags } => tags.contains(etag),
+        }
+    }
+}
+
+/// What must hold of the present object for a write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// It exists, with one of these tags.
+    pub if_match: Option<TagMatch>,
+    /// It does not exist, or has none of these tags.
+    pub if_none_match: Option<TagMatch>,
+}
+crate::codec_struct!(Condition { if_match, if_none_match });
+
+impl Condition {
+    /// Says why the write is refused, if so.
+    pub fn check(&self, present: Option<&Entry>) -> Result<(), Refusal> {
+        if let Some(wanted) = &self.if_match {
+            match present {
+                None => return Err(Refusal::NoKey {}),
+                Some(entry) if !wanted.matches(&entry.etag) => {
+                    return Err(Refusal::Precondition {});
+                }
+                Some(_) => {}
+            }
+        }
+        match (&self.if_none_match, present) {
+            (Some(unwanted), Some(entry)) if unwanted.matches(&entry.etag) => {
+                Err(Refusal::Precondition {})
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A write that was done, or refused with nothing changed.
+pub type Done<T> = Result<T, Refusal>;
+
+/// The byte form of `Done`: u8 1 and the value, or u8 0 and the refusal.
+impl<T: crate::codec::Encode> crate::codec::Encode for Answer<T> {
+    fn encode(&self, out: &mut crate::codec::Writer) {
+        self.0.is_ok().encode(out);
+        match &self.0 {
+            Ok(value) => value.encode(out),
+            Err(refusal) => refusal.encode(out),
+        }
+    }
+}
+
+impl<T: crate::codec::Decode> crate::codec::Decode for Answer<T> {
+    fn decode(input: &mut crate::codec::Reader) -> Result<Self, crate::codec::DecodeError> {
+        Ok(Answer(match bool::decode(input)? {
+            true => Ok(T::decode(input)?),
+            false => Err(Refusal::decode(input)?),
+        }))
+    }
+}
+
+/// [`Done`] with a byte form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer<T>(pub Done<T>);
+
+/// Stands where a method has no input or nothing to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nothing {}
+crate::codec_struct!(Nothing {});
+
+/// `init`: makes the shard. Doing it again is harmless. Output: `Answer<Nothing>`, `NoBucket` if the
+/// object is a shard of another bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Init {
+    /// The bucket.
+    pub bucket: BucketId,
+}
+crate::codec_struct!(Init { bucket });
+
+/// `put`: makes an object visible. Output: `Answer<Option<Entry>>`, the entry that was replaced.
+/// Refusals: `NoBucket`, `NoKey`, `Precondition`, `NoIntent`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Put {
+    /// The key.
+    pub key: Bytes,
+    /// What must hold of the present object.
+    pub condition: Condition,
+    /// What listings show.
+    pub entry: Entry,
+    /// The encoded [`Detail`]; stored as it is.
+    pub detail: Bytes,
+    /// The data that the intent announced and the detail refers to.
+    pub intent: Option<DataRef>,
+    /// The caller's clock.
+    pub now_ms: u64,
+}
+crate::codec_struct!(Put { key, condition, entry, detail, intent, now_ms });
+
+/// `read`: entry and detail in one round trip. Output: `Answer<Option<Found>>`; `NoBucket`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// The key.
+    pub key: Bytes,
+    /// Whether an inline body is wanted; otherwise it comes empty.
+    pub body: bool,
+}
+crate::codec_struct!(Read { key, body });
+
+/// Output of `read`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What listings show.
+    pub entry: Entry,
+    /// The rest.
+    pub detail: Detail,
+}
+crate::codec_struct!(Found { entry, detail });
+
+/// `remove`: removes objects. Output: `Answer<Vec<Answer<Option<Entry>>>>`: what was removed, for as many
+/// of the items as one transaction could take, at least one; ask again for the rest. Refusals:
+/// `NoBucket`; of an item `NoKey`, `Precondition`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remove {
+    /// Key and condition.
+    pub items: Vec<(Bytes, Condition)>,
+    /// The caller's clock.
+    pub now_ms: u64,
+}
+crate::codec_struct!(Remove { items, now_ms });
+
+/// `list`: keys in order. Output: `Answer<Page>`; `NoBucket`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct List {
+    /// Only keys that begin so.
+    pub prefix: Bytes,
+    /// Keys that have this behind the prefix are rolled up to what ends with its first occurrence;
+    /// empty for none.
+    pub delimiter: Bytes,
+    /// Only keys from this one on (included).
+    pub from: Bytes,
+    /// At most so many items.
+    pub max: u32,
+}
+crate::codec_struct!(List { prefix, delimiter, from, max });
+
+/// Output of `list`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In order.
+    pub items: Vec<Item>,
+    /// Where to go on; `None` if this was all.
+    pub next: Option<Bytes>,
+}
+crate::codec_struct!(Page { items, next });
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// An object.
+    Key {
+        /// Its key.
+        key: Bytes,
+        /// What is shown.
+        entry: Entry,
+    },
+    /// Keys rolled up.
+    Prefix {
+        /// What they begin with.
+        prefix: Bytes,
+    },
+}
+crate::codec_enum!(Item { 1 => Key { key, entry }, 2 => Prefix { prefix } });
+
+impl Item {
+    /// The key or the common prefix.
+    pub fn name(&self) -> &Bytes {
+        match self {
+            Item::Key { key, .. } => key,
+            Item::Prefix { prefix } => prefix,
+        }
+    }
+}
+
+/// `intend`: announces data that is about to be written; again, to say that it still is. Output:
+/// `Answer<Nothing>`; `NoBucket`, `NoUpload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intend {
+    /// For which key.
+    pub key: Bytes,
+    /// What will be written, at most.
+    pub data: DataRef,
+    /// The upload that it is a part of: it must be there.
+    pub upload: Option<WriteId>,
+    /// The caller's clock.
+    pub now_ms: u64,
+    /// Whether the intent must be there already (`NoIntent` otherwise): a sign of life of a long write.
+    pub renew: bool,
+}
+crate::codec_struct!(Intend { key, data, upload, now_ms, renew });
+
+/// `cancel`: gives announced data up. Output: `Nothing`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cancel {
+    /// What was announced.
+    pub data: DataRef,
+    /// The caller's clock.
+    pub now_ms: u64,
+}
+crate::codec_struct!(Cancel { data, now_ms });
+
+/// `expire`: turns old intents into garbage. On a sealed shard every upload, part and intent is old.
+/// Output: `Expired`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expire {
+    /// Intents without a sign of life since then.
+    pub before_ms: u64,
+    /// Goes on behind this key; empty for the start.
+    pub after: Bytes,
+    /// The caller's clock.
+    pub now_ms: u64,
+}
+crate::codec_struct!(Expire { before_ms, after, now_ms });
+
+/// Output of `expire`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// How many runs of data became garbage.
+    pub count: u32,
+    /// Where to go on; `None` if this was all.
+    pub next: Option<Bytes>,
+}
+crate::codec_struct!(Expired { count, next });
+
+/// `garbage`: the oldest garbage. Output: `Vec<(Bytes, Vec<DataRef>)>`, to be named in `swept` when the
+/// data is removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// Only what became garbage before.
+    pub before_ms: u64,
+    /// At most so many records.
+    pub max: u32,
+}
+crate::codec_struct!(Garbage { before_ms, max });
+
+/// `swept`: the data of these records is removed. Output: `Nothing`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// As `garbage` gave them.
+    pub records: Vec<Bytes>,
+}
+crate::codec_struct!(Swept { records });
+
+/// `upload`: begins a multipart upload. Output: `Answer<Nothing>`; `NoBucket`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begin {
+    /// The key.
+    pub key: Bytes,
+    /// The new upload.
+    pub id: WriteId,
+    /// What it will become.
+    pub upload: Upload,
+}
+crate::codec_struct!(Begin { key, id, upload });
+
+/// `part`: a part is written. Output: `Answer<bool>`, whether it replaced one; `NoBucket`, `NoUpload`,
+/// `NoIntent`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddPart {
+    /// The key.
+    pub key: Bytes,
+    /// The upload.
+    pub id: WriteId,
+    /// The part; its data must be announced.
+    pub part: Part,
+    /// The caller's clock.
+    pub now_ms: u64,
+}
+crate::codec_struct!(AddPart { key, id, part, now_ms });
+
+/// `parts`: the upload and its parts. Output: `Answer<PartPage>`; `NoBucket`, `NoUpload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The key.
+    pub key: Bytes,
+    /// The upload.
+    pub id: WriteId,
+    /// Only parts with a greater number.
+    pub after: u16,
+    /// At most so many.
+    pub max: u32,
+}
+crate::codec_struct!(Parts { key, id, after, max });
+
+/// Output of `parts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartPage {
+    /// The upload.
+    pub upload: Upload,
+    /// The parts, by number.
+    pub parts: Vec<Part>,
+    /// Whether there are more.
+    pub more: bool,
+}
+crate::codec_struct!(PartPage { upload, parts, more });
+
+/// `uploads`: uploads by key and id. Output: `Answer<UploadPage>`; `NoBucket`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uploads {
+    /// Only keys that begin so.
+    pub prefix: Bytes,
+    /// As in [`List`].
+    pub delimiter: Bytes,
+    /// Only keys from this one on (included).
+    pub from: Bytes,
+    /// Only ids behind this one, of uploads of exactly the key `from`.
+    pub after_id: Option<WriteId>,
+    /// At most so many.
+    pub max: u32,
+}
+crate::codec_struct!(Uploads { prefix, delimiter, from, after_id, max });
+
+/// Output of `uploads`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UploadPage {
+    /// In order.
+    pub items: Vec<UploadItem>,
+    /// Whether there are more behind the last item.
+    pub more: bool,
+}
+crate::codec_struct!(UploadPage { items, more });
+
+/// One line of a listing of uploads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadItem {
+    /// An upload.
+    Upload {
+        /// Its key.
+        key: Bytes,
+        /// Its id.
+        id: WriteId,
+        /// What it is.
+        upload: Upload,
+    },
+    /// Keys rolled up.
+    Prefix {
+        /// What they begin with.
+        prefix: Bytes,
+    },
+}
+crate::codec_enum!(UploadItem { 1 => Upload { key, id, upload }, 2 => Prefix { prefix } });
+
+/// `complete`: makes the object of an upload visible, and the upload vanish. Output:
+/// `Answer<Option<Entry>>`, the entry replaced. Refusals: `NoBucket`, `NoUpload`, `PartChanged`, `NoKey`,
+/// `Precondition`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Complete {
+    /// The key.
+    pub key: Bytes,
+    /// The upload.
+    pub id: WriteId,
+    /// What must hold of the present object.
+    pub condition: Condition,
+    /// What listings show.
+    pub entry: Entry,
+    /// The encoded [`Detail`] with the manifest of the chosen parts.
+    pub detail: Bytes,
+    /// The caller's clock.
+    pub now_ms: u64,
+}
+crate::codec_struct!(Complete { key, id, condition, entry, detail, now_ms });
+
+/// `abort`: ends an upload; its parts become garbage. Output: `Answer<Nothing>`; `NoBucket`, `NoUpload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abort {
+    /// The key.
+    pub key: Bytes,
+    /// The upload.
+    pub id: WriteId,
+    /// The caller's clock.
+    pub now_ms: u64,
+}
+crate::codec_struct!(Abort { key, id, now_ms });
+
+/// `registry.create`: takes a name. Output: [`Created`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateBucket {
+    /// The bucket, not ready.
+    pub record: BucketRecord,
+}
+crate::codec_struct!(CreateBucket { record });
+
+/// Output of `registry.create`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The name was free and is taken now.
+    New {},
+    /// The name was taken.
+    Present {
+        /// By this bucket.
+        record: BucketRecord,
+    },
+}
+crate::codec_enum!(Created { 1 => New {}, 2 => Present { record } });
+
+/// Names one bucket of a name: input of `registry.ready`, `condemn`, `reprieve` and `remove`. Output:
+/// `Answer<Nothing>`; `NoBucket`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedBucket {
+    /// The name.
+    pub name: String,
+    /// The identity: a bucket that was made again is another one.
+    pub id: BucketId,
+    /// [`BucketRecord::removing`]: what `condemn` sets and `remove` wants to find.
+    pub removing: u64,
+}
+crate::codec_struct!(NamedBucket { name, id, removing });
+
+/// `registry.read`. Output: `Option<BucketRecord>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadBucket {
+    /// The name.
+    pub name: String,
+}
+crate::codec_struct!(ReadBucket { name });
+
+/// `registry.list`: buckets by name. Output: `BucketPage`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListBuckets {
+    /// Only this owner's; `None` for all.
+    pub owner: Option<String>,
+    /// Only names that begin so.
+    pub prefix: String,
+    /// Only names behind this one.
+    pub after: String,
+    /// At most so many.
+    pub max: u32,
+}
+crate::codec_struct!(ListBuckets { owner, prefix, after, max });
+
+/// Output of `registry.list` and `registry.doomed`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BucketPage {
+    /// In order of name.
+    pub buckets: Vec<BucketRecord>,
+    /// Whether there are more.
+    pub more: bool,
+}
+crate::codec_struct!(BucketPage { buckets, more });
+
+/// `registry.doomed`: removed buckets whose shards are still to be cleared. Output: `BucketPage`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doomed {
+    /// At most so many.
+    pub max: u32,
+}
+crate::codec_struct!(Doomed { max });
+
+/// `registry.forget`: the shards are cleared. Output: `Nothing`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forget {
+    /// The bucket.
+    pub id: BucketId,
+}
+crate::codec_struct!(Forget { id });

@@ -1,0 +1,220 @@
+//! The map of daemons, pools and placement groups.
+
+use crate::crush::CrushMap;
+use crate::ids::{
+    ClientId, ClusterId, DaemonId, Epoch, Incarnation, Interval, PgId, PoolId, Timestamp,
+};
+use crate::map::{Delta, Pool, WrongEpoch};
+use crate::object::ObjectName;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Weight of a daemon that is fully in: 1.0 in 16.16.
+pub const WEIGHT_IN: u32 = 0x10000;
+
+/// Switches of the whole cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapFlags {
+    /// Nobody is taken out for being down.
+    pub noout: bool,
+    /// No data moves for balance.
+    pub norebalance: bool,
+    /// No scrub begins.
+    pub noscrub: bool,
+    /// Clients wait.
+    pub pause: bool,
+    /// Writes other than deletes are refused: the cluster is full.
+    pub full: bool,
+}
+crate::codec_versioned!(MapFlags, 1, 1 { noout, norebalance, noscrub, pause, full });
+
+/// A daemon, as the monitor knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonInfo {
+    /// Ties the id to one data directory.
+    pub uuid: ClusterId,
+    /// Heard of and not reported failed.
+    pub up: bool,
+    /// How much of its share of data it takes, 16.16: 0 is out, [`WEIGHT_IN`] in.
+    pub weight: u32,
+    /// How much of its share of primaries it takes, 16.16.
+    pub primary_affinity: u32,
+    /// host:port of the data path.
+    pub address: String,
+    /// Which life of it; the last one that booted.
+    pub incarnation: Incarnation,
+    /// Epoch in which it last became up.
+    pub up_from: Epoch,
+    /// Epoch in which it last became down.
+    pub down_at: Epoch,
+    /// When it became down, by the monitor's clock; for "out after a delay".
+    pub down_since: Timestamp,
+    /// Taken out by the monitor, not by a person: comes in again by itself when it boots.
+    pub auto_out: bool,
+    /// Size of its medium.
+    pub capacity_bytes: u64,
+    /// Name of the machine.
+    pub host: String,
+    /// What it tells of itself: version, engine, …
+    pub details: BTreeMap<String, String>,
+}
+crate::codec_versioned!(DaemonInfo, 1, 1 {
+    uuid, up, weight, primary_affinity, address, incarnation, up_from, down_at, down_since, auto_out,
+    capacity_bytes, host, details,
+});
+
+/// The record of a placement group (R1): who has it and who leads, decided by the monitor alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PgRecord {
+    /// Raised with every change, except activation.
+    pub interval: Interval,
+    /// Leads this interval; one of the members.
+    pub primary: DaemonId,
+    /// The life of the primary that this interval belongs to (R6).
+    pub primary_incarnation: Incarnation,
+    /// Must acknowledge every write. In the order that Ceph clients are shown, primary first.
+    pub members: Vec<DaemonId>,
+    /// Catching up; count for nothing (R12).
+    pub learners: BTreeSet<DaemonId>,
+    /// Have, complete, everything that a client was ever told (R2).
+    pub holders: BTreeSet<DaemonId>,
+    /// The holders of the last interval that could accept writes; for `force` only (R14).
+    pub writers: BTreeSet<DaemonId>,
+    /// The epoch in which this interval began.
+    pub since: Epoch,
+}
+crate::codec_versioned!(PgRecord, 1, 1 {
+    interval, primary, primary_incarnation, members, learners, holders, writers, since,
+});
+
+impl PgRecord {
+    /// Whether the interval was activated: `holders = members` (R3).
+    pub fn is_active(&self) -> bool {
+        self.holders.len() == self.members.len()
+            && self.members.iter().all(|daemon| self.holders.contains(daemon))
+    }
+}
+
+/// The map. Steps from one epoch to the next are made with [`Incremental::between`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OsdMap {
+    /// Whose map.
+    pub cluster: ClusterId,
+    /// +1 with every change; 0 before the first.
+    pub epoch: Epoch,
+    /// When the cluster was made.
+    pub created: Timestamp,
+    /// When this epoch was made.
+    pub modified: Timestamp,
+    /// Switches.
+    pub flags: MapFlags,
+    /// Known daemons. One that was removed is not here any more; ids may be given again.
+    pub daemons: BTreeMap<DaemonId, DaemonInfo>,
+    /// Highest pool id ever given.
+    pub pool_max: i64,
+    /// Pools.
+    pub pools: BTreeMap<PoolId, Pool>,
+    /// Where daemons stand, and the rules.
+    pub crush: CrushMap,
+    /// A record for every placement group of every pool.
+    pub pgs: BTreeMap<PgId, PgRecord>,
+    /// Exceptions to CRUSH, made by the balancer: pairs from → to.
+    pub upmap_items: BTreeMap<PgId, Vec<(DaemonId, DaemonId)>>,
+    /// Fenced clients and until when (seconds since 1970).
+    pub blocklist: BTreeMap<ClientId, u64>,
+}
+crate::codec_versioned!(OsdMap, 1, 1 {
+    cluster, epoch, created, modified, flags, daemons, pool_max, pools, crush, pgs, upmap_items,
+    blocklist,
+});
+
+impl OsdMap {
+    /// The pool with this name.
+    pub fn pool_by_name(&self, name: &str) -> Option<(PoolId, &Pool)> {
+        self.pools.iter().find(|(_, pool)| pool.name == name).map(|(id, pool)| (*id, pool))
+    }
+
+    /// The placement group of an object, if there is such a pool.
+    pub fn pg_of(&self, pool: PoolId, object: &ObjectName) -> Option<PgId> {
+        self.pools.get(&pool).map(|info| object.pg(pool, info.pg_num))
+    }
+
+    /// Whether a daemon is up.
+    pub fn is_up(&self, daemon: DaemonId) -> bool {
+        self.daemons.get(&daemon).is_some_and(|info| info.up)
+    }
+
+    /// Whether this life of a daemon is the one that is up.
+    pub fn is_up_as(&self, daemon: DaemonId, incarnation: Incarnation) -> bool {
+        self.daemons.get(&daemon).is_some_and(|info| info.up && info.incarnation == incarnation)
+    }
+
+    /// Makes this map the next one. On an error nothing has changed.
+    pub fn apply(&mut self, step: &Incremental) -> Result<(), WrongEpoch> {
+        if step.epoch != self.epoch.next() {
+            return Err(WrongEpoch { step: step.epoch.0, have: self.epoch.0 });
+        }
+        self.epoch = step.epoch;
+        self.modified = step.modified;
+        if let Some(flags) = step.flags {
+            self.flags = flags;
+        }
+        if let Some(crush) = &step.crush {
+            self.crush = crush.clone();
+        }
+        self.pool_max = step.pool_max;
+        step.daemons.apply(&mut self.daemons);
+        step.pools.apply(&mut self.pools);
+        step.pgs.apply(&mut self.pgs);
+        step.upmap_items.apply(&mut self.upmap_items);
+        step.blocklist.apply(&mut self.blocklist);
+        Ok(())
+    }
+}
+
+/// The step from one epoch of the [`OsdMap`] to the next.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Incremental {
+    /// The epoch that it leads to.
+    pub epoch: Epoch,
+    /// When it was made.
+    pub modified: Timestamp,
+    /// If changed.
+    pub flags: Option<MapFlags>,
+    /// If changed.
+    pub crush: Option<CrushMap>,
+    /// As it is now.
+    pub pool_max: i64,
+    /// Changes.
+    pub daemons: Delta<DaemonId, DaemonInfo>,
+    /// Changes.
+    pub pools: Delta<PoolId, Pool>,
+    /// Changes.
+    pub pgs: Delta<PgId, PgRecord>,
+    /// Changes.
+    pub upmap_items: Delta<PgId, Vec<(DaemonId, DaemonId)>>,
+    /// Changes.
+    pub blocklist: Delta<ClientId, u64>,
+}
+crate::codec_versioned!(Incremental, 1, 1 {
+    epoch, modified, flags, crush, pool_max, daemons, pools, pgs, upmap_items, blocklist,
+});
+
+impl Incremental {
+    /// The step from `old` to `new`; `new.epoch` must be the next.
+    pub fn between(old: &OsdMap, new: &OsdMap) -> Incremental {
+        assert_eq!(new.epoch, old.epoch.next(), "a step leads to the next epoch");
+        Incremental {
+            epoch: new.epoch,
+            modified: new.modified,
+            flags: (old.flags != new.flags).then_some(new.flags),
+            crush: (old.crush != new.crush).then(|| new.crush.clone()),
+            pool_max: new.pool_max,
+            daemons: Delta::between(&old.daemons, &new.daemons),
+            pools: Delta::between(&old.pools, &new.pools),
+            pgs: Delta::between(&old.pgs, &new.pgs),
+            upmap_items: Delta::between(&old.upmap_items, &new.upmap_items),
+            blocklist: Delta::between(&old.blocklist, &new.blocklist),
+        }
+    }
+}
