@@ -1,0 +1,222 @@
+//! Where daemons stand, which rule a pool uses, and the target of every placement group.
+
+use std::collections::BTreeMap;
+use store_base::crush::edit::EditError;
+use store_base::crush::placement::{DaemonState, PlacementInput, up_set};
+use store_base::crush::{CrushMap, DEVICES_MAX, ROOT_DEFAULT, TYPE_DEVICE, WEIGHT_ONE};
+use store_base::ids::{DaemonId, PgId, PoolId};
+use store_base::map::{OsdMap, Pool, PoolKind};
+
+/// The rule that puts every copy on another host.
+pub const RULE_HOST: &str = "replicated_rule";
+
+/// The rule that puts every copy on another daemon, for clusters with few hosts.
+pub const RULE_DAEMON: &str = "replicated_osd";
+
+/// Pools whose rule the monitor chooses say so with this option.
+pub const OPTION_AUTO_RULE: &str = "auto_rule";
+
+/// Levels of a daemon's location, at most.
+const LOCATION_LEVELS_MAX: usize = 12;
+
+/// Gives a new map its rules.
+pub(crate) fn prepare(crush: &mut CrushMap) {
+    for (name, domain) in [(RULE_HOST, "host"), (RULE_DAEMON, "osd")] {
+        if crush.rule_by_name(name).is_none() {
+            crush
+                .add_rule_replicated(name, ROOT_DEFAULT, domain)
+                .expect("a new map has this root, these types and room for rules");
+        }
+    }
+}
+
+/// The weight of a capacity: TiB in 16.16, and 1.0 where nobody knows.
+pub(crate) fn weight_of(capacity_bytes: u64) -> u32 {
+    match capacity_bytes {
+        0 => WEIGHT_ONE,
+        bytes => u32::try_from((bytes >> 24).max(1)).unwrap_or(u32::MAX),
+    }
+}
+
+/// Puts a daemon where it says it is. One that is there already keeps its place and weight, which a person may
+/// have chosen, unless its host changed.
+pub(crate) fn insert(
+    crush: &mut CrushMap,
+    daemon: DaemonId,
+    host: &str,
+    location: &[String],
+    capacity_bytes: u64,
+) -> Result<(), EditError> {
+    if location.len() > LOCATION_LEVELS_MAX {
+        let text = format!("a location of more than {LOCATION_LEVELS_MAX} levels");
+        return Err(EditError::Invalid(text));
+    }
+    let mut pairs = vec![("host", host)];
+    for level in location {
+        let pair =
+            level.split_once('=').filter(|(kind, name)| !kind.is_empty() && !name.is_empty());
+        let Some((kind, name)) = pair else {
+            let text = format!("{level:?} is not a location (TYPE=NAME, as in rack=r1)");
+            return Err(EditError::Invalid(text));
+        };
+        match kind {
+            "host" => pairs[0].1 = name,
+            _ => pairs.push((kind, name)),
+        }
+    }
+    let there = crush.parent_of(daemon.0).map(|bucket| bucket.name.as_str());
+    if there == Some(pairs[0].1) {
+        return Ok(());
+    }
+    let weight = crush.device_weight(daemon).unwrap_or_else(|| weight_of(capacity_bytes));
+    let before = there.map(str::to_string);
+    crush.insert_device(daemon, weight, &pairs)?;
+    if let Some(host) = before {
+        remove_if_empty(crush, &host);
+    }
+    Ok(())
+}
+
+/// Takes a daemon out of the map, and its host if that is empty then.
+pub(crate) fn remove(crush: &mut CrushMap, daemon: DaemonId) {
+    let host = crush.parent_of(daemon.0).map(|bucket| bucket.name.clone());
+    // It may have been taken out of the CRUSH map by hand before.
+    if crush.remove_device(daemon).is_ok()
+        && let Some(host) = host
+    {
+        remove_if_empty(crush, &host);
+    }
+}
+
+fn remove_if_empty(crush: &mut CrushMap, bucket: &str) {
+    // Refused, rightly, when something is in it or a rule takes it.
+    let _ = crush.remove_bucket(bucket);
+}
+
+/// Ids that a daemon may have.
+pub(crate) fn id_fits(id: i32) -> bool {
+    (0..DEVICES_MAX).contains(&id)
+}
+
+/// Hosts that have daemons.
+pub(crate) fn hosts(crush: &CrushMap) -> usize {
+    let kind = crush.type_by_name("host").unwrap_or(1);
+    crush
+        .buckets()
+        .values()
+        .filter(|bucket| bucket.kind == kind && !bucket.items.is_empty())
+        .count()
+}
+
+/// The rule for a pool of this size: every copy on another host where there are hosts enough, else on
+/// another daemon. With fewer hosts than copies a rule by host would leave every group short for good.
+pub(crate) fn rule_for(crush: &CrushMap, size: u8) -> u32 {
+    let name = if hosts(crush) >= usize::from(size) { RULE_HOST } else { RULE_DAEMON };
+    crush.rule_by_name(name).map_or(0, |(id, _)| u32::from(id))
+}
+
+/// Gives pools whose rule nobody chose by hand the rule that fits the hosts there are.
+pub(crate) fn adapt_rules(map: &mut OsdMap) {
+    let next = map.epoch.next();
+    for pool in map.pools.values_mut() {
+        if pool.options.get(OPTION_AUTO_RULE).map(String::as_str) != Some("true") {
+            continue;
+        }
+        let rule = rule_for(&map.crush, pool.size);
+        if rule != pool.crush_rule {
+            pool.crush_rule = rule;
+            pool.last_change = next;
+        }
+    }
+}
+
+/// The failure domain that a pool's rule keeps apart: a type's name.
+pub(crate) fn domain_name(crush: &CrushMap, rule: u32) -> String {
+    use store_base::crush::Step;
+    let rule = u8::try_from(rule).ok().and_then(|id| crush.rules().get(&id));
+    let kind = rule.and_then(|rule| {
+        rule.steps.iter().find_map(|step| match step {
+            Step::ChooseFirstn { kind, .. }
+            | Step::ChooseIndep { kind, .. }
+            | Step::ChooseLeafFirstn { kind, .. }
+            | Step::ChooseLeafIndep { kind, .. } => Some(*kind),
+            _ => None,
+        })
+    });
+    crush.type_name(kind.unwrap_or(TYPE_DEVICE))
+}
+
+/// What a pool's targets depend on.
+type PoolShape = (u8, u32, u32, bool);
+
+/// The up set of every placement group, computed again only when something that it depends on changed.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    crush: CrushMap,
+    daemons: BTreeMap<DaemonId, (bool, u32, u32)>,
+    pools: BTreeMap<PoolId, PoolShape>,
+    upmaps: BTreeMap<PgId, Vec<(DaemonId, DaemonId)>>,
+    sets: BTreeMap<PgId, Vec<DaemonId>>,
+}
+
+impl Targets {
+    /// Follows the map.
+    pub(crate) fn refresh(&mut self, map: &OsdMap) {
+        let daemons: BTreeMap<_, _> = map
+            .daemons
+            .iter()
+            .map(|(id, info)| (*id, (info.up, info.weight, info.primary_affinity)))
+            .collect();
+        let same =
+            self.daemons == daemons && self.upmaps == map.upmap_items && self.crush == map.crush;
+        if !same {
+            self.pools.clear();
+            self.sets.clear();
+            self.daemons = daemons;
+            self.upmaps.clone_from(&map.upmap_items);
+            self.crush.clone_from(&map.crush);
+        }
+        self.pools.retain(|id, _| map.pools.contains_key(id));
+        self.sets.retain(|pg, _| map.pools.contains_key(&pg.pool));
+        for (id, pool) in &map.pools {
+            let shape = shape(pool);
+            if self.pools.get(id) != Some(&shape) {
+                for seed in 0..pool.pg_num {
+                    let pg = PgId { pool: *id, seed };
+                    self.sets.insert(pg, target(map, pool, pg));
+                }
+                self.pools.insert(*id, shape);
+            }
+        }
+    }
+
+    /// The daemons that should have a group, the one that should lead first.
+    pub(crate) fn of(&self, pg: PgId) -> &[DaemonId] {
+        self.sets.get(&pg).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn shape(pool: &Pool) -> PoolShape {
+    (pool.size, pool.pg_num, pool.crush_rule, pool.kind == PoolKind::Erasure)
+}
+
+fn target(map: &OsdMap, pool: &Pool, pg: PgId) -> Vec<DaemonId> {
+    let daemons = |id: DaemonId| {
+        map.daemons.get(&id).map(|info| DaemonState {
+            up: info.up,
+            weight: info.weight,
+            affinity: info.primary_affinity,
+        })
+    };
+    let input = PlacementInput {
+        crush: &map.crush,
+        rule: pool.crush_rule,
+        erasure: pool.kind == PoolKind::Erasure,
+        size: usize::from(pool.size),
+        pg,
+        pgp_num: pool.pgp_num,
+        upmap_items: map.upmap_items.get(&pg).map_or(&[], Vec::as_slice),
+        daemons: &daemons,
+    };
+    up_set(&input).daemons()
+}
