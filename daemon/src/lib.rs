@@ -1,0 +1,10 @@
+//! Placement groups, replication, recovery and the disk engine. See the crate's README.
+
+#[cfg(feature = "shell")]
+pub mod config;
+pub mod machine;
+#[cfg(feature = "shell")]
+pub mod metrics;
+#[cfg(feature = "shell")]
+pub mod shell;
+pub mod store;

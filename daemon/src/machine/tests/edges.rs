@@ -1,0 +1,214 @@
+//! Limits and refusals: what clients are told when something is full, fenced, too much, or too long ago.
+
+use super::world::{PG, World};
+use crate::machine::{Action, Config, Event};
+use std::time::Duration;
+use store_base::map::{OsdMap, Pool};
+use store_base::op::{Op, Outcome, errno};
+use store_base::{ClientId, DaemonId, Machine, PoolId};
+
+/// Three daemons with an active group, led by 0.
+fn active(config: Config) -> World {
+    let mut world = World::new(3, 3, 2);
+    world.config = config;
+    (0..3).map(DaemonId).for_each(|id| world.start(id));
+    world.run(Duration::from_millis(300));
+    world.change(|record| {
+        record.primary = DaemonId(0);
+        record.members = (0..3).map(DaemonId).collect();
+        record.holders = record.members.iter().copied().collect();
+        record.writers.clone_from(&record.holders);
+    });
+    world.auto = true;
+    world.run(Duration::from_millis(400));
+    world
+}
+
+fn write(byte: u8) -> Vec<Op> {
+    vec![Op::WriteFull { data: vec![byte; 5000].into() }]
+}
+
+/// Asks the primary and lets some time pass; the code of the answer (of its last op, if it was run).
+fn code(world: &mut World, tid: u64, resend: u32, object: &str, ops: Vec<Op>) -> i32 {
+    world.answers.clear();
+    world.ask(DaemonId(0), 1, tid, resend, object, ops);
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.answers.len(), 1, "one answer");
+    match &world.answers[0].2 {
+        Outcome::Done { results, .. } => results.last().expect("a result").code,
+        Outcome::Refused { code, .. } => *code,
+        Outcome::Misdirected { .. } => panic!("misdirected"),
+    }
+}
+
+#[test]
+fn a_full_cluster_still_deletes() {
+    let mut world = active(Config::default());
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+    world.map.flags.full = true;
+    world.publish();
+    world.run(Duration::from_millis(10));
+    assert_eq!(code(&mut world, 2, 0, "b", write(2)), -errno::ENOSPC);
+    assert_eq!(code(&mut world, 3, 0, "a", vec![Op::Stat {}]), 0);
+    assert_eq!(code(&mut world, 4, 0, "a", vec![Op::Delete {}]), 0);
+    // The refusal stands for a duplicate, though there is room by now.
+    world.map.flags.full = false;
+    world.publish();
+    world.run(Duration::from_millis(10));
+    assert_eq!(code(&mut world, 2, 1, "b", write(2)), -errno::ENOSPC);
+    assert_eq!(code(&mut world, 5, 0, "b", write(2)), 0);
+}
+
+#[test]
+fn a_full_member_stops_writes_before_it_cannot_take_them() {
+    let mut world = active(Config::default());
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+    world.nodes[&DaemonId(2)].medium.set_capacity(5100);
+    world.run(Duration::from_millis(600));
+    assert_eq!(code(&mut world, 2, 0, "b", write(2)), -errno::ENOSPC);
+    assert_eq!(code(&mut world, 3, 0, "a", vec![Op::Delete {}]), 0);
+    world.run(Duration::from_millis(600));
+    assert_eq!(code(&mut world, 4, 0, "c", vec![Op::Create { exclusive: true }]), 0);
+}
+
+#[test]
+fn a_fenced_client_is_refused() {
+    let mut world = active(Config::default());
+    world.map.blocklist.insert(ClientId(101), u64::MAX);
+    world.publish();
+    world.run(Duration::from_millis(10));
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), -errno::EBLOCKLISTED);
+    world.map.blocklist.insert(ClientId(101), 1);
+    world.publish();
+    world.run(Duration::from_millis(10));
+    assert_eq!(code(&mut world, 2, 0, "a", write(1)), 0);
+}
+
+#[test]
+fn what_was_trimmed_is_refused_and_not_repeated() {
+    let config = Config { log_entries_max: 10, log_entries_keep: 5, ..Config::default() };
+    let mut world = active(config);
+    for tid in 1..=30 {
+        assert_eq!(code(&mut world, tid, 0, "a", vec![Op::Append { data: "x".into() }]), 0);
+    }
+    assert_eq!(code(&mut world, 30, 1, "a", vec![Op::Append { data: "x".into() }]), 0);
+    assert_eq!(code(&mut world, 3, 1, "a", vec![Op::Append { data: "x".into() }]), -errno::ESTALE);
+    world.run(Duration::from_millis(100));
+    for id in (0..3).map(DaemonId) {
+        let contents = world.contents(id);
+        assert_eq!(contents.values().next().map(|(_, bytes)| bytes.len()), Some(30));
+    }
+    // The next primary knows too.
+    world.crash(DaemonId(0), 0);
+    world.mark_down(DaemonId(0));
+    world.reform(&[DaemonId(1), DaemonId(2)]);
+    world.run(Duration::from_secs(2));
+    world.answers.clear();
+    world.ask(DaemonId(1), 1, 3, 2, "a", vec![Op::Append { data: "x".into() }]);
+    world.run(Duration::from_millis(20));
+    let stale = |outcome: &Outcome| matches!(outcome, Outcome::Refused { code, .. } if *code == -errno::ESTALE);
+    assert!(world.answers.iter().any(|(_, _, outcome)| stale(outcome)));
+}
+
+#[test]
+fn queues_end_somewhere() {
+    let mut world = active(Config { waiting_requests_max: 3, ..Config::default() });
+    // Below min_size writes wait.
+    world.crash(DaemonId(1), 0);
+    world.crash(DaemonId(2), 0);
+    world.reform(&[DaemonId(0)]);
+    world.run(Duration::from_millis(100));
+    world.answers.clear();
+    (1..=5).for_each(|tid| world.ask(DaemonId(0), 1, tid, 0, "a", write(1)));
+    world.run(Duration::from_millis(10));
+    let refused: Vec<u64> = world.answers.iter().map(|(_, id, _)| id.tid).collect();
+    assert_eq!(refused, [4, 5]);
+    // Whose link ends waits no more.
+    let daemon = |world: &World| world.nodes[&DaemonId(0)].daemon.as_ref().expect("on").status();
+    assert_eq!(daemon(&world).waiting_requests, 3);
+    world.step(DaemonId(0), Event::ClientGone { link: crate::machine::LinkId(1) });
+    let status = daemon(&world);
+    assert_eq!((status.waiting_requests, status.waiting_bytes), (0, 0));
+}
+
+#[test]
+fn a_request_by_a_newer_map_waits_for_it_and_holds_up_nobody() {
+    let mut world = active(Config::default());
+    let ahead = |epoch| {
+        let mut request = store_base::op::Request::default();
+        request.id.tid = 77;
+        (request.pg, request.epoch) = (PG, epoch);
+        request.object = store_base::ObjectName::new("a");
+        request.ops = write(1);
+        Event::Client { link: crate::machine::LinkId(9), request }
+    };
+    let next = world.map.epoch.next();
+    world.step(DaemonId(0), ahead(next));
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+    world.answers.clear();
+    world.publish();
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.answers.len(), 1);
+}
+
+#[test]
+fn a_deleted_pool_takes_its_groups_along() {
+    let mut world = active(Config::default());
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+    world.map.pools.remove(&PoolId(1));
+    world.map.pgs.clear();
+    world.publish();
+    world.run(Duration::from_millis(100));
+    for id in (0..3).map(DaemonId) {
+        assert_eq!(world.nodes[&id].daemon.as_ref().expect("on").status().pgs, 0);
+        assert!(world.contents(id).is_empty());
+    }
+    world.answers.clear();
+    world.ask(DaemonId(0), 1, 2, 0, "a", write(1));
+    assert!(matches!(world.answers[0].2, Outcome::Misdirected { .. }));
+}
+
+#[test]
+fn two_processes_on_one_id_are_one_too_many() {
+    let mut world = active(Config::default());
+    let mut map: OsdMap = world.map.clone();
+    map.epoch = map.epoch.next();
+    map.daemons.get_mut(&DaemonId(0)).expect("it booted").incarnation.0 += 1;
+    let daemon = world.nodes.get_mut(&DaemonId(0)).expect("a node").daemon.as_mut().expect("on");
+    let mut actions = Vec::new();
+    daemon.step(world.now, Event::Map(map.into()), &mut actions);
+    assert!(matches!(actions.last(), Some(Action::Fatal { .. })), "{actions:?}");
+    assert_eq!(daemon.wake_at(), None);
+}
+
+#[test]
+fn a_pool_of_one_copy_works() {
+    let mut world = World::new(1, 1, 1);
+    world.start(DaemonId(0));
+    world.run(Duration::from_millis(300));
+    world.map.pools.insert(
+        PoolId(1),
+        Pool { name: "p".into(), size: 1, min_size: 1, pg_num: 1, pgp_num: 1, ..Pool::default() },
+    );
+    world.change(|record| {
+        record.primary = DaemonId(0);
+        record.members = vec![DaemonId(0)];
+        record.holders = [DaemonId(0)].into();
+    });
+    world.run(Duration::from_millis(10));
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+}
+
+#[test]
+fn what_a_lost_beat_told_is_told_again() {
+    let mut world = active(Config::default());
+    world.run(Duration::from_secs(5));
+    world.deaf.insert(DaemonId(0));
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+    world.run(Duration::from_millis(1500));
+    world.deaf.remove(&DaemonId(0));
+    (world.trace, world.said) = (true, Vec::new());
+    world.run(Duration::from_secs(3));
+    let told = |said: &String| said.contains("osd.0 reports active+clean");
+    assert!(world.said.iter().any(told), "{:?}", world.said);
+}
