@@ -1,0 +1,196 @@
+//! What S3 stands on: buckets, index entries, listings, multipart state, and the data behind them.
+//!
+//! [`Catalogue`] is a trait because there will be a second kind of bucket (a directory of the
+//! filesystem); today there is one implementation, [`flat::Flat`], over a [`crate::cluster::Cluster`]
+//! that is real or in memory.
+
+pub mod flat;
+mod listing;
+pub mod sweep;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use store_base::bucket::*;
+use store_base::error::Error;
+use store_shell::clock;
+
+/// A bucket as it was looked up.
+pub type Bucket = BucketRecord;
+
+/// Why the catalogue did not do something.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// It may not be done: tell the client.
+    #[error("refused: {0:?}")]
+    Refused(Refusal),
+    /// The cluster could not do it.
+    #[error(transparent)]
+    Cluster(#[from] Error),
+}
+
+impl From<Refusal> for CatalogueError {
+    fn from(refusal: Refusal) -> Self {
+        CatalogueError::Refused(refusal)
+    }
+}
+
+impl From<CatalogueError> for crate::s3::error::S3Error {
+    fn from(error: CatalogueError) -> Self {
+        match error {
+            CatalogueError::Refused(refusal) => refusal.into(),
+            CatalogueError::Cluster(error) => error.into(),
+        }
+    }
+}
+
+/// What became of the wish for a bucket.
+#[derive(Clone, Debug)]
+pub enum Creation {
+    /// It is there, and new.
+    Made(Rc<Bucket>),
+    /// The name was taken by this one.
+    Taken(Rc<Bucket>),
+}
+
+/// Count and bytes of the objects of a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many.
+    pub objects: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+/// An answer that comes later.
+pub type Later<'a, T> = LocalBoxFuture<'a, Result<T, CatalogueError>>;
+
+/// The catalogue. Inputs and refusals are those of the class methods (`store_base::bucket`), whose
+/// documentation holds here.
+pub trait Catalogue {
+    /// The bucket of a name: at most a second old.
+    fn bucket<'a>(&'a self, name: &'a str) -> Later<'a, Rc<Bucket>>;
+    /// Makes a bucket; `wanted` says all but whether it is ready.
+    fn create_bucket(&self, wanted: BucketRecord) -> Later<'_, Creation>;
+    /// Removes an empty bucket.
+    fn remove_bucket<'a>(&'a self, bucket: &'a Bucket) -> Later<'a, ()>;
+    /// Buckets by name.
+    fn buckets(&self, query: ListBuckets) -> Later<'_, BucketPage>;
+    /// Counts the objects of a bucket.
+    fn usage<'a>(&'a self, bucket: &'a Bucket) -> Later<'a, Usage>;
+
+    /// An object, with its body if that is inline and wanted.
+    fn read<'a>(&'a self, bucket: &'a Bucket, read: Read) -> Later<'a, Option<Found>>;
+    /// Makes an object visible.
+    fn put<'a>(&'a self, bucket: &'a Bucket, put: Put) -> Later<'a, Option<Entry>>;
+    /// Removes objects: one outcome per item.
+    fn remove<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+        items: Vec<(Bytes, Condition)>,
+        now_ms: u64,
+    ) -> Later<'a, Vec<Done<Option<Entry>>>>;
+    /// Keys in order.
+    fn list<'a>(&'a self, bucket: &'a Bucket, list: List) -> Later<'a, Page>;
+
+    /// Announces data.
+    fn intend<'a>(&'a self, bucket: &'a Bucket, intend: Intend) -> Later<'a, ()>;
+    /// Gives announced data up.
+    fn cancel<'a>(&'a self, bucket: &'a Bucket, key: &'a Bytes, cancel: Cancel) -> Later<'a, ()>;
+    /// Writes announced data; within one stripe.
+    fn write<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+        data: DataRef,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Later<'a, ()>;
+    /// Reads data; within one stripe.
+    fn read_data<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+        data: DataRef,
+        offset: u64,
+        length: u64,
+    ) -> Later<'a, Bytes>;
+    /// Keeps data from being swept by this process while it is read.
+    fn hold(&self, id: WriteId) -> Hold;
+
+    /// Begins a multipart upload.
+    fn begin<'a>(&'a self, bucket: &'a Bucket, begin: Begin) -> Later<'a, ()>;
+    /// Adds a part.
+    fn add_part<'a>(&'a self, bucket: &'a Bucket, part: AddPart) -> Later<'a, ()>;
+    /// The parts of an upload.
+    fn parts<'a>(&'a self, bucket: &'a Bucket, parts: Parts) -> Later<'a, PartPage>;
+    /// The uploads of a bucket.
+    fn uploads<'a>(&'a self, bucket: &'a Bucket, uploads: Uploads) -> Later<'a, UploadPage>;
+    /// Makes the object of an upload visible.
+    fn complete<'a>(&'a self, bucket: &'a Bucket, complete: Complete) -> Later<'a, Option<Entry>>;
+    /// Ends an upload.
+    fn abort<'a>(&'a self, bucket: &'a Bucket, abort: Abort) -> Later<'a, ()>;
+}
+
+/// What all catalogues of a process share.
+#[derive(Clone, Debug, Default)]
+pub struct Commons {
+    /// The data that is being read.
+    holds: Holds,
+    /// Until when the cluster is taken for full, as nanoseconds of the process' clock.
+    full_until: Arc<AtomicU64>,
+}
+
+/// For how long after a refused write garbage is not left to lie: whoever filled the cluster deletes now.
+const FULL_FOR: Duration = Duration::from_secs(120);
+
+impl Commons {
+    fn note_full(&self) {
+        self.full_until.store((clock::now() + FULL_FOR).0, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        clock::now().0 < self.full_until.load(Ordering::Relaxed)
+    }
+}
+
+/// The data that this process is reading now.
+#[derive(Clone, Debug, Default)]
+pub struct Holds {
+    held: Arc<Mutex<BTreeMap<WriteId, u32>>>,
+}
+
+impl Holds {
+    fn hold(&self, id: WriteId) -> Hold {
+        *self.locked().entry(id).or_default() += 1;
+        Hold { holds: self.clone(), id }
+    }
+
+    fn is_held(&self, id: &WriteId) -> bool {
+        self.locked().contains_key(id)
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<WriteId, u32>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Data is being read until this is dropped.
+pub struct Hold {
+    holds: Holds,
+    id: WriteId,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.holds.locked();
+        if let Some(count) = held.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! Flat buckets: index shards and registry in omaps, data in striped objects.
+//!
+//! Correctness does not rest on the cache of buckets: a shard knows to which bucket it belongs and
+//! whether that is being removed, and says `NoBucket`. Then, and only then, the registry is asked again.
+
+use super::*;
+use crate::cluster::{Cluster, DATA_POOL, INDEX_POOL, META_POOL};
+use futures_util::future::{join_all, try_join_all};
+use std::cell::{Cell, RefCell};
+use store_base::class::{self, MethodKind};
+use store_base::codec::{Decode, Encode};
+use store_base::machine::Time;
+use store_base::op::Op;
+
+/// How long a looked-up bucket is believed.
+const CACHE_TTL: Duration = Duration::from_secs(1);
+
+/// Most buckets in the cache; it is emptied when there are more.
+const CACHED_MAX: usize = 10_000;
+
+/// Most shards that are remembered to have garbage; the scan finds the others.
+const DIRTY_MAX: usize = 10_000;
+
+/// Most keys in one `remove`.
+const REMOVE_BATCH: usize = 100;
+
+/// A shard that is closed though its bucket is there is asked again after these pauses: somebody is
+/// removing the bucket, or tried. Then the removal is taken back.
+const CLOSED_PAUSES_MS: [u64; 6] = [20, 50, 100, 300, 700, 1500];
+
+/// Shards that have garbage: their bucket, and since when, in ms since 1970.
+type Dirty = BTreeMap<(BucketId, u32), (Rc<Bucket>, u64)>;
+
+/// Items of a removal, and their places in the request.
+type Placed = (Vec<usize>, Vec<(Bytes, Condition)>);
+
+/// The catalogue of flat buckets.
+pub struct Flat<C> {
+    pub(super) cluster: C,
+    pub(super) commons: Commons,
+    cache: RefCell<BTreeMap<String, (Time, Rc<Bucket>)>>,
+    pub(super) dirty: RefCell<Dirty>,
+    /// A bucket was removed: its shards can be cleared.
+    pub(super) doomed: Cell<bool>,
+}
+
+impl<C: Cluster> Flat<C> {
+    /// Over a cluster. `commons` is shared by all catalogues of a process.
+    pub fn new(cluster: C, commons: Commons) -> Self {
+        Flat {
+            cluster,
+            commons,
+            cache: RefCell::default(),
+            dirty: RefCell::default(),
+            doomed: Cell::new(false),
+        }
+    }
+
+    /// Calls a class method.
+    async fn exec<I: Encode, O: Decode>(
+        &self,
+        pool: &'static str,
+        object: String,
+        class: &str,
+        method: &str,
+        input: &I,
+    ) -> Result<O, CatalogueError> {
+        let kind = class::method(class, method).map(|method| method.kind);
+        let op = Op::Exec {
+            class: class.to_owned(),
+            method: method.to_owned(),
+            input: input.to_bytes(),
+        };
+        let read_only = kind == Some(MethodKind::Read);
+        let result = self.cluster.operate(pool, object, vec![op], read_only).await;
+        let results = self.noted(result)?;
+        let data = results.into_iter().next().map(|result| result.data).unwrap_or_default();
+        O::from_bytes(data).map_err(|error| {
+            Error::Damaged(format!("answer of {class}.{method} not understood: {error}")).into()
+        })
+    }
+
+    /// On a full cluster garbage is not left to lie.
+    fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if matches!(result, Err(Error::Full(_))) {
+            self.commons.note_full();
+        }
+        result
+    }
+
+    pub(super) async fn registry<I: Encode, O: Decode>(
+        &self,
+        object: String,
+        method: &str,
+        input: &I,
+    ) -> Result<O, CatalogueError> {
+        self.exec(META_POOL, object, REGISTRY_CLASS, method, input).await
+    }
+
+    /// Calls a method of a shard as it is, whatever it answers.
+    pub(super) async fn shard<I: Encode, O: Decode>(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        method: &str,
+        input: &I,
+    ) -> Result<O, CatalogueError> {
+        let name = shard_name(bucket.id, bucket.generation, shard);
+        self.exec(INDEX_POOL, name, CLASS, method, input).await
+    }
+
+    /// Calls a method of a shard of a bucket that ought to be there.
+    pub(super) async fn live_shard<I: Encode, O: Decode>(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        method: &str,
+        input: &I,
+    ) -> Result<O, CatalogueError> {
+        match self.ask_shard(bucket, shard, method, input).await? {
+            Err(Refusal::NoBucket {}) => self.closed_shard(bucket, shard, method, input).await,
+            done => Ok(done?),
+        }
+    }
+
+    /// A shard that is not there is as good as one of another bucket.
+    async fn ask_shard<I: Encode, O: Decode>(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        method: &str,
+        input: &I,
+    ) -> Result<Done<O>, CatalogueError> {
+        match self.shard::<I, Answer<O>>(bucket, shard, method, input).await {
+            Err(CatalogueError::Cluster(Error::NotFound(_))) => Ok(Err(Refusal::NoBucket {})),
+            answer => Ok(answer?.0),
+        }
+    }
+
+    /// The shard is closed: is the bucket gone, made again, or about to be removed?
+    async fn closed_shard<I: Encode, O: Decode>(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        method: &str,
+        input: &I,
+    ) -> Result<O, CatalogueError> {
+        self.cache.borrow_mut().remove(&bucket.name);
+        for pause in CLOSED_PAUSES_MS {
+            let present = self.look_up(&bucket.name).await?.ok_or(Refusal::NoBucket {})?;
+            if present.id != bucket.id {
+                return Err(Refusal::NoBucket {}.into());
+            }
+            match self.ask_shard(bucket, shard, method, input).await? {
+                Err(Refusal::NoBucket {}) => {}
+                done => return Ok(done?),
+            }
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        self.take_removal_back(bucket).await?;
+        Ok(self.ask_shard(bucket, shard, method, input).await??)
+    }
+
+    /// Ends a removal that did not come to its end. First the mark, so that a remover who is slow, not
+    /// dead, fails at his last step; then the seals.
+    async fn take_removal_back(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
+        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing: 0 };
+        let done: Answer<Nothing> =
+            self.registry(registry_name(&bucket.name), "reprieve", &named).await?;
+        done.0?;
+        tracing::warn!(bucket = %bucket.name, "took back a removal that had not come to its end");
+        self.unseal(bucket).await
+    }
+
+    async fn unseal(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
+        let shards = (0..bucket.shards).map(|shard| async move {
+            self.shard::<_, Answer<Nothing>>(bucket, shard, "unseal", &Nothing {}).await
+        });
+        try_join_all(shards).await?;
+        Ok(())
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Option<Rc<Bucket>>, CatalogueError> {
+        let read = ReadBucket { name: name.to_owned() };
+        let record = self.registry::<_, Option<BucketRecord>>(registry_name(name), "read", &read);
+        let found = match record.await {
+            // Nobody made a bucket of this registry object yet.
+            Err(CatalogueError::Cluster(Error::NotFound(_))) => None,
+            other => other?,
+        };
+        Ok(found.filter(|record| record.ready).map(Rc::new))
+    }
+
+    fn remember(&self, bucket: Rc<Bucket>) -> Rc<Bucket> {
+        let mut cache = self.cache.borrow_mut();
+        if cache.len() >= CACHED_MAX {
+            cache.clear();
+        }
+        cache.insert(bucket.name.clone(), (clock::now() + CACHE_TTL, bucket.clone()));
+        bucket
+    }
+
+    /// Makes the shards and opens the bucket. Harmless to repeat.
+    pub(super) async fn finish_create(
+        &self,
+        record: &Bucket,
+    ) -> Result<Rc<Bucket>, CatalogueError> {
+        let init = Init { bucket: record.id };
+        let shards = (0..record.shards).map(|shard| {
+            let init = &init;
+            async move { self.shard::<_, Answer<Nothing>>(record, shard, "init", init).await }
+        });
+        for answer in try_join_all(shards).await? {
+            answer.0?;
+        }
+        let named = NamedBucket { name: record.name.clone(), id: record.id, removing: 0 };
+        let done: Answer<Nothing> =
+            self.registry(registry_name(&record.name), "ready", &named).await?;
+        done.0?;
+        Ok(self.remember(Rc::new(BucketRecord { ready: true, ..record.clone() })))
+    }
+
+    async fn seal_and_remove(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
+        let removing = clock::random_u64() | 1;
+        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing };
+        let registry = registry_name(&bucket.name);
+        let done: Answer<Nothing> = self.registry(registry.clone(), "condemn", &named).await?;
+        done.0?;
+        let shards = (0..bucket.shards).map(|shard| async move {
+            self.shard::<_, Answer<Nothing>>(bucket, shard, "seal", &Nothing {}).await
+        });
+        for sealed in join_all(shards).await {
+            let refused = match sealed {
+                Ok(Answer(Ok(_))) => continue,
+                Ok(Answer(Err(refusal))) => CatalogueError::from(refusal),
+                Err(error) => error,
+            };
+            self.take_removal_back(bucket).await?;
+            return Err(refused);
+        }
+        let done: Answer<Nothing> = self.registry(registry, "remove", &named).await?;
+        done.0?;
+        Ok(())
+    }
+
+    pub(super) fn mark_dirty(&self, bucket: &Bucket, shard: u32, now_ms: u64) {
+        let mut dirty = self.dirty.borrow_mut();
+        if dirty.len() < DIRTY_MAX {
+            dirty.entry((bucket.id, shard)).or_insert_with(|| (Rc::new(bucket.clone()), now_ms));
+        }
+    }
+
+    fn mark_replaced(&self, bucket: &Bucket, shard: u32, replaced: &Option<Entry>, now_ms: u64) {
+        if replaced.as_ref().is_some_and(|entry| entry.striped) {
+            self.mark_dirty(bucket, shard, now_ms);
+        }
+    }
+
+    async fn remove_of_shard(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        mut items: Vec<(Bytes, Condition)>,
+        now_ms: u64,
+    ) -> Result<Vec<Done<Option<Entry>>>, CatalogueError> {
+        let mut outcomes = Vec::with_capacity(items.len());
+        let mut batch_max = REMOVE_BATCH;
+        while !items.is_empty() {
+            let batch = items[..items.len().min(batch_max)].to_vec();
+            let remove = Remove { items: batch, now_ms };
+            let done = self.live_shard(bucket, shard, "remove", &remove).await;
+            let done: Vec<Answer<Option<Entry>>> = match done {
+                // A full cluster takes small removals only.
+                Err(CatalogueError::Cluster(Error::Full(_))) if batch_max > 1 => {
+                    batch_max = 1;
+                    continue;
+                }
+                done => done?,
+            };
+            if done.is_empty() || done.len() > items.len() {
+                return Err(Error::Damaged("remove answered for other keys".into()).into());
+            }
+            items.drain(..done.len());
+            for outcome in done {
+                if let Ok(removed) = &outcome.0 {
+                    self.mark_replaced(bucket, shard, removed, now_ms);
+                }
+                outcomes.push(outcome.0);
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+fn shard_for(bucket: &Bucket, key: &[u8]) -> u32 {
+    shard_of(key, bucket.shards)
+}
+
+impl<C: Cluster> Catalogue for Flat<C> {
+    fn bucket<'a>(&'a self, name: &'a str) -> Later<'a, Rc<Bucket>> {
+        Box::pin(async move {
+            if let Some((until, bucket)) = self.cache.borrow().get(name)
+                && *until > clock::now()
+            {
+                return Ok(bucket.clone());
+            }
+            let found = self.look_up(name).await?;
+            Ok(self.remember(found.ok_or(Refusal::NoBucket {})?))
+        })
+    }
+
+    fn create_bucket(&self, wanted: BucketRecord) -> Later<'_, Creation> {
+        Box::pin(async move {
+            let create = CreateBucket { record: wanted };
+            let registry = registry_name(&create.record.name);
+            let record = match self.registry(registry, "create", &create).await? {
+                Created::New {} => create.record,
+                Created::Present { record }
+                    if record.ready || record.owner != create.record.owner =>
+                {
+                    return Ok(Creation::Taken(Rc::new(record)));
+                }
+                // An earlier try that stopped half-way.
+                Created::Present { record } => record,
+            };
+            Ok(Creation::Made(self.finish_create(&record).await?))
+        })
+    }
+
+    fn remove_bucket<'a>(&'a self, bucket: &'a Bucket) -> Later<'a, ()> {
+        Box::pin(async move {
+            // Sealing disturbs writers: first a look that does not.
+            if self.usage(bucket).await?.objects > 0 {
+                return Err(Refusal::NotEmpty {}.into());
+            }
+            let done = self.seal_and_remove(bucket).await;
+            self.cache.borrow_mut().remove(&bucket.name);
+            self.doomed.set(true);
+            done
+        })
+    }
+
+    fn buckets(&self, query: ListBuckets) -> Later<'_, BucketPage> {
+        Box::pin(listing::buckets(self, query))
+    }
+
+    fn usage<'a>(&'a self, bucket: &'a Bucket) -> Later<'a, Usage> {
+        Box::pin(async move {
+            let shards = (0..bucket.shards).map(|shard| async move {
+                self.live_shard::<_, ShardHead>(bucket, shard, "stats", &Nothing {}).await
+            });
+            let heads = try_join_all(shards).await?;
+            Ok(heads.iter().fold(Usage::default(), |sum, head| Usage {
+                objects: sum.objects.saturating_add(head.objects),
+                bytes: sum.bytes.saturating_add(head.bytes),
+            }))
+        })
+    }
+
+    fn read<'a>(&'a self, bucket: &'a Bucket, read: Read) -> Later<'a, Option<Found>> {
+        Box::pin(async move {
+            self.live_shard(bucket, shard_for(bucket, &read.key), "read", &read).await
+        })
+    }
+
+    fn put<'a>(&'a self, bucket: &'a Bucket, put: Put) -> Later<'a, Option<Entry>> {
+        Box::pin(async move {
+            let shard = shard_for(bucket, &put.key);
+            let replaced = self.live_shard(bucket, shard, "put", &put).await?;
+            self.mark_replaced(bucket, shard, &replaced, put.now_ms);
+            Ok(replaced)
+        })
+    }
+
+    fn remove<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+        items: Vec<(Bytes, Condition)>,
+        now_ms: u64,
+    ) -> Later<'a, Vec<Done<Option<Entry>>>> {
+        Box::pin(async move {
+            let mut by_shard: BTreeMap<u32, Placed> = BTreeMap::new();
+            let count = items.len();
+            for (n, item) in items.into_iter().enumerate() {
+                let of_shard = by_shard.entry(shard_for(bucket, &item.0)).or_default();
+                of_shard.0.push(n);
+                of_shard.1.push(item);
+            }
+            let shards = by_shard.into_iter().map(|(shard, (places, items))| async move {
+                let outcomes = self.remove_of_shard(bucket, shard, items, now_ms).await?;
+                Ok::<_, CatalogueError>(places.into_iter().zip(outcomes))
+            });
+            let mut outcomes = vec![Ok(None); count];
+            for (place, outcome) in try_join_all(shards).await?.into_iter().flatten() {
+                outcomes[place] = outcome;
+            }
+            Ok(outcomes)
+        })
+    }
+
+    fn list<'a>(&'a self, bucket: &'a Bucket, list: List) -> Later<'a, Page> {
+        Box::pin(listing::objects(self, bucket, list))
+    }
+
+    fn intend<'a>(&'a self, bucket: &'a Bucket, intend: Intend) -> Later<'a, ()> {
+        Box::pin(async move {
+            let shard = shard_for(bucket, &intend.key);
+            self.live_shard::<_, Nothing>(bucket, shard, "intend", &intend).await?;
+            Ok(())
+        })
+    }
+
+    fn cancel<'a>(&'a self, bucket: &'a Bucket, key: &'a Bytes, cancel: Cancel) -> Later<'a, ()> {
+        Box::pin(async move {
+            let shard = shard_for(bucket, key);
+            self.shard::<_, Nothing>(bucket, shard, "cancel", &cancel).await?;
+            self.mark_dirty(bucket, shard, cancel.now_ms);
+            Ok(())
+        })
+    }
+
+    fn write<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+        data: DataRef,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Later<'a, ()> {
+        Box::pin(async move {
+            let stripe = u64::from(data.stripe_bytes.max(1));
+            let object = data.stripe_name(bucket.id, offset / stripe);
+            let op = Op::Write { offset: offset % stripe, data: bytes };
+            let result = self.cluster.operate(DATA_POOL, object, vec![op], false).await;
+            self.noted(result)?;
+            Ok(())
+        })
+    }
+
+    fn read_data<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+        data: DataRef,
+        offset: u64,
+        length: u64,
+    ) -> Later<'a, Bytes> {
+        Box::pin(async move {
+            let stripe = u64::from(data.stripe_bytes.max(1));
+            let object = data.stripe_name(bucket.id, offset / stripe);
+            let op = Op::Read { offset: offset % stripe, length };
+            let results = self.cluster.operate(DATA_POOL, object, vec![op], true).await?;
+            Ok(results.into_iter().next().map(|result| result.data).unwrap_or_default())
+        })
+    }
+
+    fn hold(&self, id: WriteId) -> Hold {
+        self.commons.holds.hold(id)
+    }
+
+    fn begin<'a>(&'a self, bucket: &'a Bucket, begin: Begin) -> Later<'a, ()> {
+        Box::pin(async move {
+            let shard = shard_for(bucket, &begin.key);
+            self.live_shard::<_, Nothing>(bucket, shard, "upload", &begin).await?;
+            Ok(())
+        })
+    }
+
+    fn add_part<'a>(&'a self, bucket: &'a Bucket, part: AddPart) -> Later<'a, ()> {
+        Box::pin(async move {
+            let shard = shard_for(bucket, &part.key);
+            if self.live_shard(bucket, shard, "part", &part).await? {
+                self.mark_dirty(bucket, shard, part.now_ms);
+            }
+            Ok(())
+        })
+    }
+
+    fn parts<'a>(&'a self, bucket: &'a Bucket, parts: Parts) -> Later<'a, PartPage> {
+        Box::pin(async move {
+            self.live_shard(bucket, shard_for(bucket, &parts.key), "parts", &parts).await
+        })
+    }
+
+    fn uploads<'a>(&'a self, bucket: &'a Bucket, uploads: Uploads) -> Later<'a, UploadPage> {
+        Box::pin(listing::uploads(self, bucket, uploads))
+    }
+
+    fn complete<'a>(&'a self, bucket: &'a Bucket, complete: Complete) -> Later<'a, Option<Entry>> {
+        Box::pin(async move {
+            let shard = shard_for(bucket, &complete.key);
+            let replaced = self.live_shard(bucket, shard, "complete", &complete).await?;
+            // Parts that were left out may have become garbage as well.
+            self.mark_dirty(bucket, shard, complete.now_ms);
+            Ok(replaced)
+        })
+    }
+
+    fn abort<'a>(&'a self, bucket: &'a Bucket, abort: Abort) -> Later<'a, ()> {
+        Box::pin(async move {
+            let shard = shard_for(bucket, &abort.key);
+            self.live_shard::<_, Nothing>(bucket, shard, "abort", &abort).await?;
+            self.mark_dirty(bucket, shard, abort.now_ms);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

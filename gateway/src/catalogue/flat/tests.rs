@@ -1,0 +1,312 @@
+//! The catalogue over a cluster in memory: what buckets and listings do, what the sweeper leaves, and what
+//! happens when a call in the middle fails.
+
+use super::*;
+use crate::catalogue::sweep::Sweep;
+use crate::cluster::memory::MemoryCluster;
+
+const NOW_MS: u64 = 1_700_000_000_000;
+
+struct World {
+    cluster: MemoryCluster,
+    flat: Flat<MemoryCluster>,
+}
+
+impl World {
+    fn new() -> Self {
+        let cluster = MemoryCluster::default();
+        World { flat: Flat::new(cluster.clone(), Commons::default()), cluster }
+    }
+
+    fn record(name: &str, owner: &str) -> BucketRecord {
+        BucketRecord {
+            id: BucketId(clock::random()),
+            name: name.into(),
+            owner: owner.into(),
+            created_ms: NOW_MS,
+            shards: 4,
+            ..BucketRecord::default()
+        }
+    }
+
+    async fn make(&self, name: &str) -> Rc<Bucket> {
+        match self.flat.create_bucket(Self::record(name, "u")).await.expect("made") {
+            Creation::Made(bucket) => bucket,
+            Creation::Taken(_) => panic!("{name} is taken"),
+        }
+    }
+
+    async fn put(&self, bucket: &Bucket, key: &str) -> Result<Option<Entry>, CatalogueError> {
+        let detail = Detail::default().to_bytes();
+        let put = Put { key: key.to_owned().into(), detail, ..Put::default() };
+        self.flat.put(bucket, put).await
+    }
+
+    /// Writes data as an upload does: announced, written, committed.
+    async fn put_large(&self, bucket: &Bucket, key: &str, commit: bool) -> DataRef {
+        let id = WriteId(clock::random());
+        let data = DataRef { id, size: 9 << 20, stripe_bytes: STRIPE_BYTES, ..DataRef::default() };
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let intend = Intend { key: key.clone(), data, now_ms: NOW_MS, upload: None, renew: false };
+        self.flat.intend(bucket, intend).await.expect("announced");
+        for stripe in 0..data.stripes() {
+            let offset = stripe * u64::from(STRIPE_BYTES);
+            self.flat.write(bucket, data, offset, "x".into()).await.expect("written");
+        }
+        if commit {
+            let part = ManifestPart { size: data.size, ..ManifestPart::default() };
+            let manifest = Manifest {
+                id,
+                stripe_bytes: STRIPE_BYTES,
+                parts: vec![part],
+                ..Manifest::default()
+            };
+            let detail = Detail { body: Body::Striped { manifest }, ..Detail::default() };
+            let entry = Entry { size: data.size, striped: true, ..Entry::default() };
+            let put = Put {
+                key,
+                entry,
+                detail: detail.to_bytes(),
+                intent: Some(data),
+                now_ms: NOW_MS,
+                ..Put::default()
+            };
+            self.flat.put(bucket, put).await.expect("committed");
+        }
+        data
+    }
+
+    fn data_objects(&self) -> usize {
+        self.cluster.names(DATA_POOL).len()
+    }
+}
+
+fn sweep() -> Sweep {
+    Sweep { delay: Duration::ZERO, intent_age: Duration::ZERO, ..Sweep::default() }
+}
+
+fn refusal<T: std::fmt::Debug>(result: Result<T, CatalogueError>) -> Refusal {
+    match result {
+        Err(CatalogueError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn buckets_are_made_found_listed_and_removed() {
+    let world = World::new();
+    for name in ["bb", "ba", "bc"] {
+        world.make(name).await;
+    }
+    let taken = world.flat.create_bucket(World::record("ba", "v")).await;
+    assert!(matches!(taken, Ok(Creation::Taken(by)) if by.owner == "u"));
+    assert_eq!(refusal(world.flat.bucket("none").await), Refusal::NoBucket {});
+    let list = |after: &str, max| ListBuckets {
+        owner: Some("u".into()),
+        after: after.into(),
+        max,
+        ..ListBuckets::default()
+    };
+    let names = |page: BucketPage| {
+        (page.buckets.into_iter().map(|b| b.name).collect::<Vec<_>>().join(" "), page.more)
+    };
+    assert_eq!(names(world.flat.buckets(list("", 2)).await.unwrap()), ("ba bb".into(), true));
+    assert_eq!(names(world.flat.buckets(list("bb", 2)).await.unwrap()), ("bc".into(), false));
+
+    let bucket = world.flat.bucket("bb").await.unwrap();
+    world.put(&bucket, "k").await.unwrap();
+    assert_eq!(refusal(world.flat.remove_bucket(&bucket).await), Refusal::NotEmpty {});
+    world.put(&bucket, "k2").await.expect("a removal that was refused leaves the bucket open");
+    let items = ["k", "k2"].map(|key| (Bytes::from(key), Condition::default())).to_vec();
+    world.flat.remove(&bucket, items, NOW_MS).await.unwrap();
+    world.flat.remove_bucket(&bucket).await.unwrap();
+    assert_eq!(refusal(world.flat.bucket("bb").await), Refusal::NoBucket {});
+    assert_eq!(refusal(world.put(&bucket, "late").await), Refusal::NoBucket {});
+
+    let before = world.cluster.names(INDEX_POOL).len();
+    sweep().clear_doomed(&world.flat).await.unwrap();
+    assert_eq!(world.cluster.names(INDEX_POOL).len(), before - 4);
+    assert_eq!(refusal(world.put(&bucket, "late").await), Refusal::NoBucket {});
+    let again = world.make("bb").await;
+    world.put(&again, "k").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bucket_half_made_is_finished_by_its_owner_or_the_sweeper() {
+    let world = World::new();
+    let fault = |_: &str, _: &str, ops: &[Op]| match &ops[0] {
+        Op::Exec { method, .. } if method == "init" => Some(Error::TimedOut("no answer".into())),
+        _ => None,
+    };
+    world.cluster.fail_with(Some(Box::new(fault)));
+    for name in ["half", "left"] {
+        world.flat.create_bucket(World::record(name, "u")).await.expect_err("shards not made");
+        assert_eq!(refusal(world.flat.bucket(name).await), Refusal::NoBucket {});
+    }
+    world.cluster.fail_with(None);
+    let bucket = world.make("half").await;
+    world.put(&bucket, "k").await.unwrap();
+    sweep().scan(&world.flat).await.unwrap();
+    let left = world.flat.bucket("left").await.expect("finished by the sweeper");
+    world.put(&left, "k").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_removal_that_died_half_way_is_taken_back_by_the_next_writer() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let fault = |pool: &str, _: &str, ops: &[Op]| match &ops[0] {
+        Op::Exec { method, .. } if pool == META_POOL && method == "remove" => {
+            Some(Error::TimedOut("no answer".into()))
+        }
+        _ => None,
+    };
+    world.cluster.fail_with(Some(Box::new(fault)));
+    world.flat.remove_bucket(&bucket).await.expect_err("its last step fails");
+    world.cluster.fail_with(None);
+    for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        world.put(&bucket, key).await.expect("the bucket is there again");
+    }
+    assert_eq!(world.flat.usage(&bucket).await.unwrap().objects, 8);
+}
+
+#[tokio::test]
+async fn listings_merge_the_shards() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let mut keys: Vec<String> = Vec::new();
+    for i in 0..300 {
+        keys.push(format!("k{i:03}"));
+        keys.push(format!("dir{}/x{i}", i % 7));
+    }
+    for key in &keys {
+        world.put(&bucket, key).await.unwrap();
+    }
+    keys.sort();
+    for (prefix, delimiter) in
+        [("", ""), ("", "/"), ("dir", "/"), ("dir3/", "/"), ("k1", "0"), ("z", "")]
+    {
+        let mut expected: Vec<String> = Vec::new();
+        for key in keys.iter().filter(|key| key.starts_with(prefix)) {
+            let cut = (!delimiter.is_empty())
+                .then(|| key[prefix.len()..].find(delimiter))
+                .flatten()
+                .map_or(key.len(), |at| prefix.len() + at + delimiter.len());
+            let name = key[..cut].to_owned();
+            if expected.last() != Some(&name) {
+                expected.push(name);
+            }
+        }
+        for max in [1, 3, 10, 1000] {
+            let mut listed = Vec::new();
+            let mut list = List {
+                prefix: prefix.to_owned().into(),
+                delimiter: delimiter.to_owned().into(),
+                from: Bytes::new(),
+                max,
+            };
+            loop {
+                let page = world.flat.list(&bucket, list.clone()).await.unwrap();
+                assert!(page.items.len() <= max as usize);
+                let names = page.items.iter().map(|item| item.name().to_vec());
+                listed.extend(names.map(|name| String::from_utf8(name).unwrap()));
+                match page.next {
+                    Some(next) => list.from = next,
+                    None => break,
+                }
+            }
+            assert_eq!(listed, expected, "{prefix:?} {delimiter:?} {max}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_small_put_and_get_are_one_request_each() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    world.flat.bucket("b").await.unwrap();
+    let before = world.cluster.requests();
+    let cached = world.flat.bucket("b").await.unwrap();
+    world.put(&cached, "k").await.unwrap();
+    assert_eq!(world.cluster.requests(), before + 1);
+    let read = Read { key: "k".into(), body: true };
+    assert!(world.flat.read(&bucket, read).await.unwrap().is_some());
+    assert_eq!(world.cluster.requests(), before + 2);
+}
+
+#[tokio::test]
+async fn replaced_removed_and_abandoned_data_is_swept_and_nothing_else() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    world.put_large(&bucket, "kept", true).await;
+    world.put_large(&bucket, "replaced", true).await;
+    world.put_large(&bucket, "replaced", true).await;
+    world.put_large(&bucket, "removed", true).await;
+    let abandoned = world.put_large(&bucket, "abandoned", false).await;
+    let given_up = world.put_large(&bucket, "given up", false).await;
+    let cancel = Cancel { data: given_up, now_ms: NOW_MS };
+    world.flat.cancel(&bucket, &"given up".into(), cancel).await.unwrap();
+    let items = vec![("removed".into(), Condition::default())];
+    world.flat.remove(&bucket, items, NOW_MS).await.unwrap();
+    assert_eq!(world.data_objects(), 6 * 3);
+
+    let held = world.flat.hold(given_up.id);
+    sweep().sweep_dirty(&world.flat).await;
+    assert_eq!(world.data_objects(), 4 * 3, "what is being read stays");
+    drop(held);
+    // What a scan finds abandoned becomes garbage, and goes with the next.
+    for _ in 0..2 {
+        sweep().scan(&world.flat).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(world.data_objects(), 2 * 3);
+    let late = Put { key: "abandoned".into(), intent: Some(abandoned), ..Put::default() };
+    assert_eq!(refusal(world.flat.put(&bucket, late).await), Refusal::NoIntent {});
+    sweep().scan(&world.flat).await.unwrap();
+    assert_eq!(world.data_objects(), 2 * 3);
+}
+
+#[tokio::test]
+async fn a_failed_sweep_is_repeated_until_nothing_is_left() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    world.put_large(&bucket, "k", true).await;
+    let items = vec![("k".into(), Condition::default())];
+    world.flat.remove(&bucket, items, NOW_MS).await.unwrap();
+    let fault = |pool: &str, object: &str, _: &[Op]| {
+        (pool == DATA_POOL && object.ends_with(".1")).then(|| Error::Unavailable("away".into()))
+    };
+    world.cluster.fail_with(Some(Box::new(fault)));
+    sweep().sweep_dirty(&world.flat).await;
+    assert!(world.data_objects() >= 1);
+    world.cluster.fail_with(None);
+    sweep().scan(&world.flat).await.unwrap();
+    assert_eq!(world.data_objects(), 0);
+}
+
+/// A full cluster that refuses batches takes removals one by one, and its garbage does not wait.
+#[tokio::test]
+async fn a_full_cluster_is_emptied_at_once() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
+    for key in &keys {
+        world.put_large(&bucket, key, true).await;
+    }
+    let fault = |_: &str, _: &str, ops: &[Op]| {
+        let refused = match &ops[0] {
+            Op::Write { .. } => true,
+            Op::Exec { method, input, .. } if method == "remove" => input.len() > 40,
+            _ => false,
+        };
+        refused.then(|| Error::Full("no room".into()))
+    };
+    world.cluster.fail_with(Some(Box::new(fault)));
+    let items = keys.iter().map(|key| (key.clone().into(), Condition::default())).collect();
+    let now_ms = clock::timestamp().millis();
+    let gone = world.flat.remove(&bucket, items, now_ms).await.expect("removed");
+    assert!(gone.iter().all(|outcome| matches!(outcome, Ok(Some(_)))));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    Sweep { delay: Duration::from_secs(3600), ..sweep() }.sweep_dirty(&world.flat).await;
+    assert_eq!(world.data_objects(), 0);
+}

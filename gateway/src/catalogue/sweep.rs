@@ -1,0 +1,279 @@
+//! The sweeper: removes data that nothing refers to any more.
+//!
+//! Garbage is left to lie for a while, because a reader may still be at it; a reader of this process is
+//! never disturbed at all. Each catalogue sweeps what its own requests made; one per process also looks
+//! through every bucket now and then and finds what gateways that died have left: old intents, garbage,
+//! buckets half made, buckets removed and not cleared. All of it can be repeated by several gateways at
+//! once without harm.
+
+use super::flat::Flat;
+use super::*;
+use crate::cluster::{Cluster, DATA_POOL, INDEX_POOL};
+use futures_util::StreamExt;
+use futures_util::stream;
+use store_base::op::Op;
+use store_shell::shutdown::Shutdown;
+
+/// How the sweeper goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// How often the shards known to have garbage are looked at.
+    pub tick: Duration,
+    /// How long garbage lies, so that readers can finish. On a full cluster it does not.
+    pub delay: Duration,
+    /// How often everything is looked through; zero for never.
+    pub scan_every: Duration,
+    /// An intent without a sign of life for so long belongs to nobody. Writers give one every five
+    /// minutes.
+    pub intent_age: Duration,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Sweep {
+            tick: Duration::from_secs(5),
+            delay: Duration::from_secs(60),
+            scan_every: Duration::from_secs(600),
+            intent_age: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Deletes of data objects in flight.
+const DELETES_IN_FLIGHT: usize = 8;
+
+/// Garbage records asked for at a time.
+const RECORDS_PER_CALL: u32 = 8;
+
+/// A bucket that is not ready for so long is finished by the sweeper.
+const HALF_MADE_MS: u64 = 60_000;
+
+impl Sweep {
+    /// Sweeps until `shutdown`.
+    pub async fn run<C: Cluster>(self, flat: Rc<Flat<C>>, shutdown: Shutdown) {
+        // The first scan comes soon, but not in the rush of a start.
+        let mut scan_at = clock::now() + self.scan_every / 10;
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(self.tick) => {}
+            }
+            self.sweep_dirty(&flat).await;
+            if self.scan_every.is_zero() {
+                continue;
+            }
+            if flat.doomed.replace(false) {
+                logged("clearing removed buckets", self.clear_doomed(&flat).await);
+            }
+            if clock::now() >= scan_at {
+                logged("looking through the buckets", self.scan(&flat).await);
+                scan_at = clock::now() + self.scan_every;
+            }
+        }
+    }
+
+    /// Sweeps the shards that requests of this catalogue made dirty and whose time has come.
+    pub async fn sweep_dirty<C: Cluster>(&self, flat: &Flat<C>) {
+        let now_ms = clock::timestamp().millis();
+        let before_ms = self.before(flat, now_ms);
+        let due: Vec<_> = {
+            let dirty = flat.dirty.borrow();
+            let due = dirty.iter().filter(|(_, (_, since))| *since < before_ms);
+            due.map(|(key, (bucket, _))| (*key, bucket.clone())).collect()
+        };
+        for (key, bucket) in due {
+            flat.dirty.borrow_mut().remove(&key);
+            match self.sweep_shard(flat, &bucket, key.1, before_ms).await {
+                Ok(true) => {}
+                // What was made since, or is being read, waits for its own time.
+                Ok(false) => flat.mark_dirty(&bucket, key.1, now_ms),
+                Err(error) => {
+                    tracing::debug!(%error, bucket = %bucket.name, "shard not swept");
+                    flat.mark_dirty(&bucket, key.1, now_ms);
+                }
+            }
+        }
+    }
+
+    fn before<C: Cluster>(&self, flat: &Flat<C>, now_ms: u64) -> u64 {
+        match flat.commons.is_full() {
+            true => now_ms + 1,
+            false => {
+                now_ms.saturating_sub(u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// Removes the garbage of a shard that is older than `before_ms`. `false` if younger garbage, or
+    /// garbage that is being read, is left.
+    async fn sweep_shard<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        bucket: &Bucket,
+        shard: u32,
+        before_ms: u64,
+    ) -> Result<bool, CatalogueError> {
+        loop {
+            let ask = Garbage { before_ms, max: RECORDS_PER_CALL };
+            let found: Vec<(Bytes, Vec<DataRef>)> =
+                match flat.shard(bucket, shard, "garbage", &ask).await {
+                    // A shard of a bucket that is gone.
+                    Err(CatalogueError::Cluster(Error::NotFound(_))) => return Ok(true),
+                    found => found?,
+                };
+            if found.is_empty() {
+                let ask = Garbage { before_ms: u64::MAX, max: 1 };
+                let rest: Vec<(Bytes, Vec<DataRef>)> =
+                    flat.shard(bucket, shard, "garbage", &ask).await?;
+                return Ok(rest.is_empty());
+            }
+            let (held, free): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, refs)| {
+                refs.iter().any(|data| flat.commons.holds.is_held(&data.id))
+            });
+            for (_, refs) in &free {
+                delete_data(flat, bucket, refs).await?;
+            }
+            if !free.is_empty() {
+                let records = free.into_iter().map(|(key, _)| key).collect();
+                let _: Nothing = flat.shard(bucket, shard, "swept", &Swept { records }).await?;
+            }
+            if !held.is_empty() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Looks through every bucket.
+    pub async fn scan<C: Cluster>(&self, flat: &Flat<C>) -> Result<(), CatalogueError> {
+        self.clear_doomed(flat).await?;
+        let mut query = ListBuckets { max: 1000, ..ListBuckets::default() };
+        loop {
+            let page = flat.buckets(query.clone()).await?;
+            for bucket in &page.buckets {
+                if let Err(error) = self.scan_bucket(flat, bucket).await {
+                    tracing::debug!(%error, bucket = %bucket.name, "bucket not swept");
+                }
+            }
+            match page.buckets.last() {
+                Some(last) if page.more => query.after.clone_from(&last.name),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn scan_bucket<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        bucket: &Bucket,
+    ) -> Result<(), CatalogueError> {
+        let now_ms = clock::timestamp().millis();
+        if !bucket.ready {
+            if bucket.created_ms + HALF_MADE_MS < now_ms {
+                flat.finish_create(bucket).await?;
+            }
+            return Ok(());
+        }
+        for shard in 0..bucket.shards {
+            let age = u64::try_from(self.intent_age.as_millis()).unwrap_or(u64::MAX);
+            self.expire(flat, bucket, shard, now_ms.saturating_sub(age)).await?;
+            self.sweep_shard(flat, bucket, shard, self.before(flat, now_ms)).await?;
+        }
+        Ok(())
+    }
+
+    async fn expire<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        bucket: &Bucket,
+        shard: u32,
+        before_ms: u64,
+    ) -> Result<(), CatalogueError> {
+        let mut after = Bytes::new();
+        loop {
+            let now_ms = clock::timestamp().millis();
+            let expire = Expire { before_ms, after, now_ms };
+            let expired = flat.shard::<_, Expired>(bucket, shard, "expire", &expire).await;
+            let expired = match expired {
+                // A shard that was cleared already.
+                Err(CatalogueError::Cluster(Error::NotFound(_))) => return Ok(()),
+                expired => expired?,
+            };
+            if expired.count > 0 {
+                tracing::info!(bucket = %bucket.name, shard, count = expired.count, "abandoned writes");
+            }
+            match expired.next {
+                Some(next) => after = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Clears the shards of removed buckets.
+    pub async fn clear_doomed<C: Cluster>(&self, flat: &Flat<C>) -> Result<(), CatalogueError> {
+        for registry in 0..REGISTRY_SHARDS {
+            let name = registry_shard_name(registry);
+            let page = flat.registry::<_, BucketPage>(name.clone(), "doomed", &Doomed { max: 100 });
+            let page = match page.await {
+                Err(CatalogueError::Cluster(Error::NotFound(_))) => continue,
+                page => page?,
+            };
+            for bucket in &page.buckets {
+                for shard in 0..bucket.shards {
+                    self.clear_shard(flat, bucket, shard).await?;
+                }
+                let _: Nothing =
+                    flat.registry(name.clone(), "forget", &Forget { id: bucket.id }).await?;
+            }
+            if page.more {
+                flat.doomed.set(true);
+            }
+        }
+        Ok(())
+    }
+
+    async fn clear_shard<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        bucket: &Bucket,
+        shard: u32,
+    ) -> Result<(), CatalogueError> {
+        self.expire(flat, bucket, shard, u64::MAX).await?;
+        if !self.sweep_shard(flat, bucket, shard, u64::MAX).await? {
+            return Err(Error::Unavailable("data of a removed bucket is being read".into()).into());
+        }
+        let object = shard_name(bucket.id, bucket.generation, shard);
+        gone(flat.cluster.operate(INDEX_POOL, object, vec![Op::Delete {}], false).await)
+    }
+}
+
+async fn delete_data<C: Cluster>(
+    flat: &Flat<C>,
+    bucket: &Bucket,
+    refs: &[DataRef],
+) -> Result<(), CatalogueError> {
+    let stripes = refs.iter().flat_map(|data| (0..data.stripes()).map(move |n| (data, n)));
+    let mut deletes = stream::iter(stripes)
+        .map(|(data, stripe)| async move {
+            let object = data.stripe_name(bucket.id, stripe);
+            gone(flat.cluster.operate(DATA_POOL, object, vec![Op::Delete {}], false).await)
+        })
+        .buffer_unordered(DELETES_IN_FLIGHT);
+    while let Some(done) = deletes.next().await {
+        done?;
+    }
+    Ok(())
+}
+
+/// What is not there is as good as deleted.
+fn gone<T>(result: Result<T, Error>) -> Result<(), CatalogueError> {
+    match result {
+        Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn logged(doing: &str, result: Result<(), CatalogueError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, doing, "sweeping stopped; tried again later");
+    }
+}

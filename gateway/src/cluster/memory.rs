@@ -1,0 +1,152 @@
+//! A cluster in memory: one copy, no disk, the real class methods. For tests and for developing clients;
+//! it can be told to fail.
+
+use super::Cluster;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use store_base::class::{self, ClassContext, ClassError, MethodKind, memory::MemoryObject};
+use store_base::codec::Encode;
+use store_base::error::Error;
+use store_base::op::{Op, OpResult, Stat, errno};
+
+/// Says what fails: pool, object, ops. An error is returned instead of running them.
+pub type Fault = Box<dyn Fn(&str, &str, &[Op]) -> Option<Error> + Send>;
+
+#[derive(Default)]
+struct Objects {
+    objects: BTreeMap<(&'static str, String), Stored>,
+    fault: Option<Fault>,
+    requests: u64,
+}
+
+#[derive(Clone, Default)]
+struct Stored {
+    class: MemoryObject,
+    data: Vec<u8>,
+}
+
+/// The cluster; clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryCluster {
+    shared: Arc<Mutex<Objects>>,
+}
+
+impl MemoryCluster {
+    fn locked<T>(&self, act: impl FnOnce(&mut Objects) -> T) -> T {
+        act(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets requests fail from now on.
+    pub fn fail_with(&self, fault: Option<Fault>) {
+        self.locked(|objects| objects.fault = fault);
+    }
+
+    /// Names of the objects of a pool.
+    pub fn names(&self, pool: &str) -> Vec<String> {
+        self.locked(|objects| {
+            let of_pool = objects.objects.keys().filter(|(p, _)| *p == pool);
+            of_pool.map(|(_, name)| name.clone()).collect()
+        })
+    }
+
+    /// How many requests were run.
+    pub fn requests(&self) -> u64 {
+        self.locked(|objects| objects.requests)
+    }
+}
+
+impl Cluster for MemoryCluster {
+    fn operate<'a>(
+        &'a self,
+        pool: &'static str,
+        object: String,
+        ops: Vec<Op>,
+        read_only: bool,
+    ) -> LocalBoxFuture<'a, Result<Vec<OpResult>, Error>> {
+        Box::pin(async move {
+            // A real cluster answers later: let others run in between, as they will then.
+            tokio::task::yield_now().await;
+            self.locked(|objects| {
+                objects.requests += 1;
+                if let Some(error) = objects.fault.as_ref().and_then(|f| f(pool, &object, &ops)) {
+                    return Err(error);
+                }
+                let name = (pool, object);
+                let mut stored = objects.objects.get(&name).cloned().unwrap_or_default();
+                let results = ops
+                    .iter()
+                    .map(|op| run(&mut stored, op, read_only))
+                    .collect::<Result<_, _>>()?;
+                match stored.class.exists {
+                    true => objects.objects.insert(name, stored),
+                    false => objects.objects.remove(&name),
+                };
+                Ok(results)
+            })
+        })
+    }
+}
+
+fn failed(code: i32, what: &str) -> Error {
+    Error::from_errno(-code, what)
+}
+
+fn run(stored: &mut Stored, op: &Op, read_only: bool) -> Result<OpResult, Error> {
+    let data = match op {
+        Op::Exec { class, method, input } => exec(stored, class, method, input, read_only)?,
+        _ if op.mutates() && read_only => return Err(failed(errno::EROFS, "a read that writes")),
+        Op::Write { offset, data } => {
+            let start = *offset as usize;
+            let end = start + data.len();
+            if stored.data.len() < end {
+                stored.data.resize(end, 0);
+            }
+            stored.data[start..end].copy_from_slice(data);
+            stored.class.exists = true;
+            Bytes::new()
+        }
+        _ if !stored.class.exists => return Err(failed(errno::ENOENT, "no such object")),
+        Op::Read { offset, length } => {
+            let start = (*offset as usize).min(stored.data.len());
+            let end = match *length {
+                0 => stored.data.len(),
+                length => (start + length as usize).min(stored.data.len()),
+            };
+            Bytes::copy_from_slice(&stored.data[start..end])
+        }
+        Op::Stat {} => Stat { size: stored.data.len() as u64, ..Stat::default() }.to_bytes(),
+        Op::Delete {} => {
+            *stored = Stored::default();
+            Bytes::new()
+        }
+        _ => return Err(failed(errno::EOPNOTSUPP, "not in the cluster in memory")),
+    };
+    Ok(OpResult { code: 0, data })
+}
+
+fn exec(
+    stored: &mut Stored,
+    class: &str,
+    method: &str,
+    input: &Bytes,
+    read_only: bool,
+) -> Result<Bytes, Error> {
+    let method = class::method(class, method)
+        .ok_or_else(|| failed(errno::EOPNOTSUPP, "no such class or method"))?;
+    if read_only && method.kind == MethodKind::Write {
+        return Err(failed(errno::EROFS, "a read that writes"));
+    }
+    let had_data = !stored.data.is_empty();
+    let output = (method.code)(&mut stored.class, input.clone()).map_err(|error| match error {
+        ClassError::Invalid(_) => failed(errno::EINVAL, &error.to_string()),
+        ClassError::Damaged(_) | ClassError::Unreadable(_) => {
+            failed(errno::EIO, &error.to_string())
+        }
+    })?;
+    if had_data && !ClassContext::exists(&stored.class) {
+        stored.data.clear();
+    }
+    Ok(output)
+}

@@ -1,0 +1,78 @@
+//! The real cluster, through `store-client`.
+
+use super::{Cluster, DATA_POOL, INDEX_POOL, META_POOL};
+use futures_util::future::LocalBoxFuture;
+use serde_json::json;
+use store_base::PoolId;
+use store_base::error::Error;
+use store_base::object::ObjectName;
+use store_base::op::{Op, OpResult};
+use store_client::{Options, StoreClient};
+
+/// A client that knows the gateway's pools.
+#[derive(Clone)]
+pub struct Remote {
+    client: StoreClient,
+    meta: PoolId,
+    index: PoolId,
+    data: PoolId,
+}
+
+impl Remote {
+    /// Looks the pools up; they must exist.
+    pub async fn new(client: StoreClient) -> Result<Remote, Error> {
+        Ok(Remote {
+            meta: client.pool(META_POOL).await?,
+            index: client.pool(INDEX_POOL).await?,
+            data: client.pool(DATA_POOL).await?,
+            client,
+        })
+    }
+
+    fn pool(&self, name: &str) -> PoolId {
+        match name {
+            META_POOL => self.meta,
+            INDEX_POOL => self.index,
+            _ => self.data,
+        }
+    }
+}
+
+/// Makes the pools that are not there, as the monitor thinks best.
+pub async fn make_pools(client: &StoreClient) -> Result<(), Error> {
+    for pool in [META_POOL, INDEX_POOL, DATA_POOL] {
+        if client.osd_map().borrow().pool_by_name(pool).is_some() {
+            continue;
+        }
+        let command = json!({
+            "prefix": "osd pool create",
+            "pool": pool,
+            "application": "rgw",
+            "if_not_exists": true,
+        });
+        match client.command(&command, bytes::Bytes::new()).await {
+            Ok(_) => tracing::info!(pool, "made a pool"),
+            // Another gateway was faster.
+            Err(Error::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl Cluster for Remote {
+    fn operate<'a>(
+        &'a self,
+        pool: &'static str,
+        object: String,
+        ops: Vec<Op>,
+        read_only: bool,
+    ) -> LocalBoxFuture<'a, Result<Vec<OpResult>, Error>> {
+        Box::pin(async move {
+            let object = ObjectName::new(object);
+            let options = Options { read_only, deadline: None };
+            let reply = self.client.operate(self.pool(pool), &object, ops, options).await?;
+            Ok(reply.results)
+        })
+    }
+}

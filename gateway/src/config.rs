@@ -1,0 +1,158 @@
+//! Settings of a gateway's process.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use store_base::config::{ByteSize, HostPort, ListenAddress, TimeSpan};
+
+/// The role's name in files and the environment.
+pub const ROLE: &str = "gateway";
+
+/// Settings of a gateway. Every one is also a flag (`--listen`), an environment variable (`STORE_LISTEN`,
+/// `STORE_GATEWAY_LISTEN`) and a line of the YAML file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of this gateway among others.
+    pub name: String,
+    /// Monitors of the cluster; one that answers is enough.
+    pub monitors: Vec<HostPort>,
+    /// Where S3 is served.
+    pub listen: ListenAddress,
+    /// Where administrators are served.
+    pub admin_listen: ListenAddress,
+    /// What others are told to dial. Default: `listen`.
+    pub advertise: Option<HostPort>,
+    /// `/metrics` and `/health`.
+    pub metrics_listen: ListenAddress,
+    /// This gateway's certificate and key within the cluster, from `store-monitor issue`. Without one,
+    /// plain text, on loopback addresses only.
+    pub identity: Option<String>,
+    /// Plain text to the cluster on every address. Anybody on the network can then read and change
+    /// everything.
+    pub insecure_plain_text: bool,
+    /// PEM file with the certificate chain for S3 and the admin port over HTTPS. Default: HTTP.
+    pub tls_cert: Option<String>,
+    /// PEM file with its key.
+    pub tls_key: Option<String>,
+    /// The region that clients are told. Requests signed for another one are accepted.
+    pub region: String,
+    /// Domains below which buckets are hosts: with `s3.example.com`, `b.s3.example.com` is bucket `b`.
+    /// Others name the bucket in the path only.
+    pub domains: Vec<String>,
+    /// Longest body that is kept in the bucket's index and written together with its entry: one commit
+    /// for all. Larger: fewer commits for small objects, a heavier index. At most 256 KiB.
+    pub inline_max: ByteSize,
+    /// Index shards of new buckets. More: more writes at a time into one bucket, slower listings.
+    pub index_shards: u32,
+    /// Memory that bodies under way may take, all together.
+    pub body_memory: ByteSize,
+    /// Threads that serve S3. Default: one for each processor, at most four.
+    pub threads: Option<usize>,
+    /// Connections at a time; more wait.
+    pub connections_max: usize,
+    /// Longest pause of a client within a body.
+    pub body_idle: TimeSpan,
+    /// How long the cluster may take for one request of the gateway, with all that is tried again.
+    pub deadline: TimeSpan,
+    /// How long data that was replaced or deleted is kept for those who are reading it. On a full cluster
+    /// it goes at once.
+    pub garbage_delay: TimeSpan,
+    /// How often all buckets are looked through for what gateways that died have left.
+    pub sweep_every: TimeSpan,
+    /// An unfinished write without a sign of life for so long is given up.
+    pub abandoned_after: TimeSpan,
+}
+
+/// Largest `inline_max`: entry, headers and body together fit one omap value and one message.
+pub const INLINE_BYTES_LIMIT: u64 = 256 << 10;
+
+/// Most threads that are taken without being asked for.
+const THREADS_MAX: usize = 4;
+
+impl Default for Config {
+    fn default() -> Self {
+        let span = |secs| TimeSpan(Duration::from_secs(secs));
+        Config {
+            name: "a".to_owned(),
+            monitors: vec![HostPort { host: "127.0.0.1".to_owned(), port: 6789 }],
+            listen: ListenAddress(([0, 0, 0, 0], 8888).into()),
+            admin_listen: ListenAddress(([0, 0, 0, 0], 8124).into()),
+            advertise: None,
+            metrics_listen: ListenAddress(([0, 0, 0, 0], 9283).into()),
+            identity: None,
+            insecure_plain_text: false,
+            tls_cert: None,
+            tls_key: None,
+            region: "us-east-1".to_owned(),
+            domains: Vec::new(),
+            inline_max: ByteSize(32 << 10),
+            index_shards: store_base::bucket::SHARDS_DEFAULT,
+            body_memory: ByteSize(256 << 20),
+            threads: None,
+            connections_max: 4096,
+            body_idle: span(60),
+            deadline: span(30),
+            garbage_delay: span(60),
+            sweep_every: span(600),
+            abandoned_after: span(3600),
+        }
+    }
+}
+
+impl Config {
+    /// Says what cannot be, with the cure.
+    pub fn check(&self) -> Result<(), String> {
+        if self.inline_max.0 > INLINE_BYTES_LIMIT {
+            return Err(format!("inline_max is above {INLINE_BYTES_LIMIT} bytes: choose less"));
+        }
+        if !(1..=1024).contains(&self.index_shards) {
+            return Err("index_shards must be from 1 to 1024".to_owned());
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err("tls_cert and tls_key go together: give both or neither".to_owned());
+        }
+        if self.connections_max == 0 {
+            return Err("connections_max must be at least 1".to_owned());
+        }
+        if self.abandoned_after.0 < Duration::from_secs(900) {
+            return Err(
+                "abandoned_after below 15 minutes would give up uploads that are under way"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// How many threads serve S3.
+    pub fn threads(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(|| processors().min(THREADS_MAX)).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store_base::config::{File, load};
+
+    #[test]
+    fn sources_are_laid_over_each_other_and_strangers_refused() {
+        let file = File { name: "f", text: "gateway: { inline_max: 16KiB, domains: [s3.x] }\n" };
+        let environment = [("STORE_GATEWAY_LISTEN".to_owned(), "127.0.0.1:99".to_owned())];
+        let loaded = load::<Config>(ROLE, Some(file), environment, []).expect("all is known").value;
+        assert_eq!(loaded.inline_max, ByteSize(16 << 10));
+        assert_eq!(loaded.listen.0.port(), 99);
+        assert!(load::<Config>(ROLE, None, [], [("--lisen".to_owned(), "x".to_owned())]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let config = Config { inline_max: ByteSize(1 << 20), ..Config::default() };
+        assert!(config.check().is_err());
+        let config = Config { tls_cert: Some("c".into()), ..Config::default() };
+        assert!(config.check().is_err());
+        let config = Config { index_shards: 0, ..Config::default() };
+        assert!(config.check().is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! Accepting connections and serving them on shards.
+//!
+//! One task accepts and hands each connection to the shard with the fewest. A shard is a thread with a
+//! `current_thread` runtime; everything about a connection stays on it. Beyond the limit of connections
+//! the accepting stops and clients wait in the kernel's queue.
+
+use super::body::ResponseBody;
+use super::stream::{Impatient, Interim};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use store_shell::shutdown::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// Most bytes of a request's head.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Most headers of a request.
+pub const HEADERS_MAX: usize = 128;
+
+/// Bytes of a connection's read buffer at most.
+pub const BUFFER_BYTES_MAX: usize = 256 << 10;
+
+/// A head must be complete so long after its connection was ready for it; also how long a connection
+/// may lie idle.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A client who takes nothing of an answer for so long is gone.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A TLS handshake takes at most so long.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long open connections may go on after the shutdown began.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections handed to a shard and not yet taken up.
+const HANDED_MAX: usize = 1024;
+
+/// How long to wait after an accept failed: mostly for file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// An accepted connection on its way to a shard.
+pub struct Accepted {
+    stream: TcpStream,
+    _place: OwnedSemaphorePermit,
+    _count: Count,
+}
+
+struct Count(Arc<AtomicUsize>);
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The accepting end of a shard.
+pub struct Lane {
+    sender: mpsc::Sender<Accepted>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A lane and what arrives on it.
+pub fn lane() -> (Lane, mpsc::Receiver<Accepted>) {
+    let (sender, receiver) = mpsc::channel(HANDED_MAX);
+    (Lane { sender, connections: Arc::default() }, receiver)
+}
+
+/// Accepts until the shutdown, at most `connections_max` at a time.
+pub async fn accept(
+    listener: TcpListener,
+    lanes: Vec<Lane>,
+    connections_max: usize,
+    shutdown: Shutdown,
+) {
+    let places = Arc::new(Semaphore::new(connections_max));
+    loop {
+        let place = tokio::select! {
+            () = shutdown.wait() => return,
+            place = places.clone().acquire_owned() => place.expect("never closed"),
+        };
+        let stream = tokio::select! {
+            () = shutdown.wait() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let least = lanes.iter().min_by_key(|lane| lane.connections.load(Ordering::Relaxed));
+        let Some(lane) = least else { return };
+        lane.connections.fetch_add(1, Ordering::Relaxed);
+        let count = Count(lane.connections.clone());
+        if lane.sender.send(Accepted { stream, _place: place, _count: count }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Serves what arrives on a lane, on this thread, until the shutdown and a little longer. Runs within a
+/// `LocalSet`.
+pub async fn serve<H, F>(
+    mut connections: mpsc::Receiver<Accepted>,
+    tls: Option<TlsAcceptor>,
+    handler: Rc<H>,
+    shutdown: Shutdown,
+) where
+    H: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Response<ResponseBody>> + 'static,
+{
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = shutdown.wait() => break,
+            Some(_) = open.join_next() => {}
+            accepted = connections.recv() => match accepted {
+                Some(accepted) => {
+                    let conversation = one(accepted, tls.clone(), handler.clone(), shutdown.clone());
+                    open.spawn_local(conversation);
+                }
+                None => break,
+            },
+        }
+    }
+    // Idle connections close by themselves now; busy ones may finish.
+    let finish = async { while open.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_TIMEOUT, finish).await.is_err() {
+        tracing::debug!("connections were cut by the shutdown");
+    }
+}
+
+async fn one<H, F>(accepted: Accepted, tls: Option<TlsAcceptor>, handler: Rc<H>, shutdown: Shutdown)
+where
+    H: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Response<ResponseBody>> + 'static,
+{
+    let Accepted { stream, _place, _count } = accepted;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "connection is gone already");
+        return;
+    }
+    let Some(tls) = tls else { return converse(stream, handler, shutdown).await };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => converse(stream, handler, shutdown).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+}
+
+/// Whether a client waits to be told to send its body.
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+async fn converse<S, H, F>(stream: S, handler: Rc<H>, shutdown: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Response<ResponseBody>> + 'static,
+{
+    let interim = Interim::default();
+    let io = TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT, interim.clone()));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let expects = expects_continue(request.headers());
+        let has_body = !request.body().is_end_stream();
+        if expects && !has_body {
+            interim.say_continue();
+        }
+        let answer = handler(request);
+        async move {
+            let mut answer = answer.await;
+            // Whether the client sends the body that it was not told to send is for him to decide:
+            // the connection is of no use any more. An error is what ends a request so.
+            if expects && has_body && answer.status().as_u16() >= 300 {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .keep_alive(true)
+        .serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.wait() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}

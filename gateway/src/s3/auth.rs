@@ -1,0 +1,163 @@
+//! Who asks: AWS Signature Version 4 (and 2, for old clients), in a header or in the query.
+//!
+//! What is proven before the body is read: that the request's method, target, signed headers and the
+//! announced hash of the body come from the holder of a key, and were signed a short while ago. The body
+//! itself is checked while it streams (`payload`), and nothing becomes visible before that is done.
+//!
+//! Deliberately absent: POST policies (a later issue; their place is beside `header` and `presigned`
+//! here). Requests without a signature are denied by the access rules, not here.
+
+mod canonical;
+mod header;
+mod keys;
+pub mod payload;
+mod presigned;
+#[cfg(test)]
+pub(crate) mod tests;
+mod v2;
+
+pub use canonical::{SIGNATURE_BYTES, Signature};
+pub use keys::SigningKeys;
+
+use super::error::{Code, S3Error, S3Result};
+use super::request::Head;
+use crate::keyring::{KeyRing, User};
+use canonical::{Scope, canonical_request, string_to_sign};
+use payload::{ChunkChain, PayloadMode};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// How far a request's date may be off.
+pub const SKEW_SECS_MAX: u64 = 15 * 60;
+
+/// Longest life of a presigned URL.
+pub const EXPIRES_SECS_MAX: u64 = 7 * 24 * 3600;
+
+/// A request whose signature was right, or that had none.
+pub struct Authenticated {
+    /// The user; `None` for anonymous.
+    pub user: Option<Arc<User>>,
+    /// What to check about the body.
+    pub payload: PayloadMode,
+}
+
+/// What header and query forms have in common once they are parsed.
+struct Claim<'a> {
+    access_key: &'a str,
+    scope: Scope<'a>,
+    /// `20130524T000000Z`
+    date: String,
+    signed_headers: Vec<&'a str>,
+    signature: Signature,
+    /// Query parameter that is left out of the canonical query.
+    except: &'static str,
+    /// As the canonical request ends.
+    payload_hash: &'a str,
+}
+
+/// Finds out who signed the request.
+pub fn authenticate(
+    head: &Head,
+    keys: &dyn KeyRing,
+    cache: &mut SigningKeys,
+    services: &[&str],
+) -> S3Result<Authenticated> {
+    let authorization = head.header("authorization")?;
+    if head.query.has("X-Amz-Signature") || head.query.has("X-Amz-Algorithm") {
+        if authorization.is_some() {
+            return Err(Code::InvalidArgument.with(
+                "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified",
+            ));
+        }
+        let claim = presigned::parse(head)?;
+        presigned::check_time(head, &claim.date)?;
+        return verify(head, &claim, keys, cache, services);
+    }
+    match authorization {
+        None if head.query.has("Signature") || head.query.has("AWSAccessKeyId") => {
+            v2::presigned(head, keys)
+        }
+        None => Ok(Authenticated { user: None, payload: PayloadMode::from_header(head, None)? }),
+        Some(value) if value.starts_with("AWS ") => v2::header(head, value, keys),
+        Some(value) => {
+            let claim = header::parse(head, value)?;
+            verify(head, &claim, keys, cache, services)
+        }
+    }
+}
+
+fn verify(
+    head: &Head,
+    claim: &Claim<'_>,
+    keys: &dyn KeyRing,
+    cache: &mut SigningKeys,
+    services: &[&str],
+) -> S3Result<Authenticated> {
+    if !services.contains(&claim.scope.service) {
+        return Err(Code::AuthorizationHeaderMalformed.with(format!(
+            "The authorization header is malformed; incorrect service \"{}\". This endpoint belongs to \"{}\".",
+            claim.scope.service,
+            services.first().copied().unwrap_or_default()
+        )));
+    }
+    if head.header("x-amz-security-token")?.is_some() || head.query.has("X-Amz-Security-Token") {
+        return Err(Code::InvalidToken.into());
+    }
+    let user = keys.user(claim.access_key).ok_or_else(|| {
+        let error = S3Error::from(Code::InvalidAccessKeyId);
+        error.detail("AWSAccessKeyId", claim.access_key)
+    })?;
+    check_signed_headers(head, claim)?;
+    let key = cache.key(claim.access_key, &user.secret, &claim.scope);
+    let request = canonical_request(head, claim)?;
+    let to_sign = string_to_sign(&claim.date, &claim.scope, &request);
+    let expected = keys::sign(&key, to_sign.as_bytes());
+    if !bool::from(expected.0.ct_eq(&claim.signature.0)) {
+        return Err(Code::SignatureDoesNotMatch
+            .with(Code::SignatureDoesNotMatch.message())
+            .detail("AWSAccessKeyId", claim.access_key)
+            .detail("StringToSign", to_sign)
+            .detail("CanonicalRequest", request));
+    }
+    check_skew(head, claim)?;
+    let chain = ChunkChain::new(key, &claim.date, &claim.scope.to_string(), claim.signature);
+    let payload = PayloadMode::from_header(head, Some(chain))?;
+    Ok(Authenticated { user: Some(user), payload })
+}
+
+/// The host and every `x-amz-` header must be signed: an unsigned one could be added by anybody between.
+fn check_signed_headers(head: &Head, claim: &Claim<'_>) -> S3Result<()> {
+    let signed = |name: &str| claim.signed_headers.contains(&name);
+    let mut missing: Vec<&str> = head
+        .headers
+        .keys()
+        .map(http::HeaderName::as_str)
+        .filter(|name| name.starts_with("x-amz-") && *name != "x-amz-content-sha256")
+        .filter(|name| !signed(name))
+        .collect();
+    if !signed("host") && !signed(":authority") {
+        missing.push("host");
+    }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Code::AccessDenied
+            .with("There were headers present in the request which were not signed")
+            .detail("HeadersNotSigned", missing.join(", "))),
+    }
+}
+
+fn check_skew(head: &Head, claim: &Claim<'_>) -> S3Result<()> {
+    // A presigned URL has its own life time.
+    if claim.except == presigned::SIGNATURE_PARAMETER {
+        return Ok(());
+    }
+    let signed_secs = super::dates::parse_compact(&claim.date).ok_or(Code::AccessDenied)?;
+    if signed_secs.abs_diff(head.now_ms / 1000) > SKEW_SECS_MAX {
+        return Err(Code::RequestTimeTooSkewed
+            .with(Code::RequestTimeTooSkewed.message())
+            .detail("RequestTime", claim.date.clone())
+            .detail("ServerTime", super::dates::iso(head.now_ms))
+            .detail("MaxAllowedSkewMilliseconds", (SKEW_SECS_MAX * 1000).to_string()));
+    }
+    Ok(())
+}

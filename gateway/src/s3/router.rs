@@ -1,0 +1,244 @@
+//! Which operation a request is: method, bucket or key, and the subresource in the query.
+//!
+//! A subresource is looked for first, so a request for something this gateway does not have is never
+//! taken for the plain operation. Parameters that name no subresource are ignored, as in S3.
+
+use super::error::{Code, S3Error, S3Result};
+use super::request::Head;
+use http::Method;
+
+macro_rules! operations {
+    ($($name:ident),* $(,)?) => {
+        /// Every operation, by S3's name. Also the label of the metrics.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(missing_docs)]
+        pub enum Operation { $($name),* }
+
+        impl Operation {
+            /// As in S3's documentation.
+            pub fn name(self) -> &'static str {
+                match self { $(Operation::$name => stringify!($name)),* }
+            }
+
+            /// All of them.
+            pub const ALL: &[Operation] = &[$(Operation::$name),*];
+        }
+    };
+}
+
+operations! {
+    ListBuckets, CreateBucket, HeadBucket, DeleteBucket, GetBucketLocation,
+    ListObjects, ListObjectsV2, ListObjectVersions, DeleteObjects,
+    GetObject, HeadObject, GetObjectAttributes, PutObject, CopyObject, DeleteObject,
+    CreateMultipartUpload, UploadPart, UploadPartCopy, ListParts, ListMultipartUploads,
+    CompleteMultipartUpload, AbortMultipartUpload,
+    // Answered as S3 answers for a bucket that does not use the feature.
+    GetBucketSetting, DeleteBucketSetting, GetObjectSetting, DeleteObjectSetting,
+    GetAcl, PutAcl,
+    // Known, and not there (yet).
+    Unimplemented, Unknown,
+}
+
+/// Subresources of a bucket.
+const BUCKET_SUBRESOURCES: &[&str] = &[
+    "abac",
+    "accelerate",
+    "acl",
+    "analytics",
+    "cors",
+    "delete",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "lifecycle",
+    "location",
+    "logging",
+    "metadataConfiguration",
+    "metadataTable",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "session",
+    "tagging",
+    "uploads",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// Subresources of an object.
+const OBJECT_SUBRESOURCES: &[&str] = &[
+    "acl",
+    "append",
+    "attributes",
+    "encryption",
+    "legal-hold",
+    "renameObject",
+    "restore",
+    "retention",
+    "select",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+];
+
+/// The subresource that the query names, if any.
+pub fn subresource(head: &Head) -> Option<&'static str> {
+    let known = match (&head.target.bucket, &head.target.key) {
+        (None, _) => return None,
+        (_, None) => BUCKET_SUBRESOURCES,
+        (_, Some(_)) => OBJECT_SUBRESOURCES,
+    };
+    known.iter().copied().find(|name| head.query.has(name))
+}
+
+/// The operation of a request.
+pub fn route(head: &Head) -> S3Result<Operation> {
+    use Operation::*;
+    let found = match (&head.target.bucket, &head.target.key) {
+        (None, _) if head.method == Method::GET => ListBuckets,
+        (None, _) => return Err(not_allowed("SERVICE", head)),
+        (Some(_), None) => bucket_operation(head)?,
+        (Some(_), Some(_)) => object_operation(head)?,
+    };
+    Ok(found)
+}
+
+fn bucket_operation(head: &Head) -> S3Result<Operation> {
+    use Operation::*;
+    Ok(match (head.method.as_str(), subresource(head)) {
+        ("GET", None) if head.query.value("list-type") == Some("2") => ListObjectsV2,
+        ("GET", None) => ListObjects,
+        ("PUT", None) => CreateBucket,
+        ("HEAD", _) => HeadBucket,
+        ("DELETE", None) => DeleteBucket,
+        ("GET", Some("location")) => GetBucketLocation,
+        ("GET", Some("uploads")) => ListMultipartUploads,
+        ("GET", Some("versions")) => ListObjectVersions,
+        ("POST", Some("delete")) => DeleteObjects,
+        ("GET", Some("acl")) => GetAcl,
+        ("PUT", Some("acl")) => PutAcl,
+        ("GET", Some("delete")) => return Err(not_allowed("BUCKET", head)),
+        (
+            "GET",
+            Some(
+                "abac"
+                | "analytics"
+                | "intelligent-tiering"
+                | "inventory"
+                | "metrics"
+                | "metadataTable"
+                | "metadataConfiguration"
+                | "session",
+            ),
+        ) => Unimplemented,
+        ("GET", Some(_)) => GetBucketSetting,
+        (
+            "DELETE",
+            Some(
+                "cors" | "encryption" | "lifecycle" | "ownershipControls" | "policy"
+                | "publicAccessBlock" | "replication" | "tagging" | "website",
+            ),
+        ) => DeleteBucketSetting,
+        ("PUT" | "POST" | "DELETE", Some(_)) => Unimplemented,
+        // A form upload.
+        ("POST", None) => Unimplemented,
+        _ => return Err(not_allowed("BUCKET", head)),
+    })
+}
+
+fn object_operation(head: &Head) -> S3Result<Operation> {
+    use Operation::*;
+    let copies = head.headers.contains_key("x-amz-copy-source");
+    Ok(match (head.method.as_str(), subresource(head)) {
+        ("GET", None) => GetObject,
+        ("HEAD", _) => HeadObject,
+        ("PUT", None) if head.query.has("partNumber") => {
+            return Err(Code::InvalidArgument
+                .with("This operation does not accept partNumber without uploadId"));
+        }
+        ("PUT", None) if copies => CopyObject,
+        ("PUT", None) => PutObject,
+        ("DELETE", None) => DeleteObject,
+        ("GET", Some("uploadId")) => ListParts,
+        ("PUT", Some("uploadId")) if copies => UploadPartCopy,
+        ("PUT", Some("uploadId")) => UploadPart,
+        ("POST", Some("uploadId")) => CompleteMultipartUpload,
+        ("DELETE", Some("uploadId")) => AbortMultipartUpload,
+        ("POST", Some("uploads")) => CreateMultipartUpload,
+        ("GET", Some("attributes")) => GetObjectAttributes,
+        ("GET", Some("acl")) => GetAcl,
+        ("PUT", Some("acl")) => PutAcl,
+        ("GET", Some("tagging" | "retention" | "legal-hold")) => GetObjectSetting,
+        ("DELETE", Some("tagging")) => DeleteObjectSetting,
+        ("GET" | "PUT" | "POST" | "DELETE", Some(_)) => Unimplemented,
+        _ => return Err(not_allowed("OBJECT", head)),
+    })
+}
+
+fn not_allowed(resource: &str, head: &Head) -> S3Error {
+    Code::MethodNotAllowed
+        .with(Code::MethodNotAllowed.message())
+        .detail("Method", head.method.as_str())
+        .detail("ResourceType", resource)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::s3::auth::tests::head;
+
+    fn routed(method: &str, target: &str) -> &'static str {
+        let head = head(method, target, &[("host", "h")]);
+        route(&head).map_or_else(|error| error.code.name(), Operation::name)
+    }
+
+    #[test]
+    fn operations_are_told_apart() {
+        for (method, target, expected) in [
+            ("GET", "/", "ListBuckets"),
+            ("PUT", "/", "MethodNotAllowed"),
+            ("GET", "/b", "ListObjects"),
+            ("GET", "/b?list-type=2&x-id=ListObjectsV2", "ListObjectsV2"),
+            ("GET", "/b?unknown=1", "ListObjects"),
+            ("GET", "/b?versions", "ListObjectVersions"),
+            ("GET", "/b?acl", "GetAcl"),
+            ("GET", "/b?policy=", "GetBucketSetting"),
+            ("PUT", "/b?policy", "Unimplemented"),
+            ("DELETE", "/b?policy", "DeleteBucketSetting"),
+            ("DELETE", "/b?inventory&id=1", "Unimplemented"),
+            ("DELETE", "/b/", "DeleteBucket"),
+            ("DELETE", "/b?versioning", "Unimplemented"),
+            ("POST", "/b", "Unimplemented"),
+            ("POST", "/b?delete", "DeleteObjects"),
+            ("PATCH", "/b", "MethodNotAllowed"),
+            ("GET", "/b/k", "GetObject"),
+            ("GET", "/b//", "GetObject"),
+            ("HEAD", "/b/k?partNumber=1", "HeadObject"),
+            ("GET", "/b/k?torrent", "Unimplemented"),
+            ("GET", "/b/k?location", "GetObject"),
+            ("PUT", "/b/k?tagging", "Unimplemented"),
+            ("PUT", "/b/k?partNumber=1&uploadId=x", "UploadPart"),
+            ("PUT", "/b/k?partNumber=1", "InvalidArgument"),
+            ("POST", "/b/k?uploads", "CreateMultipartUpload"),
+            ("POST", "/b/k?uploadId=x", "CompleteMultipartUpload"),
+            ("POST", "/b/k?restore", "Unimplemented"),
+            ("POST", "/b/k", "MethodNotAllowed"),
+            ("DELETE", "/b/k?uploadId=x", "AbortMultipartUpload"),
+            ("DELETE", "/b/k?legal-hold", "Unimplemented"),
+        ] {
+            assert_eq!(routed(method, target), expected, "{method} {target}");
+        }
+        let copy = [("host", "h"), ("x-amz-copy-source", "/b/s")];
+        assert_eq!(route(&head("PUT", "/b/k", &copy)).unwrap(), Operation::CopyObject);
+        let part = head("PUT", "/b/k?uploadId=x&partNumber=1", &copy);
+        assert_eq!(route(&part).unwrap(), Operation::UploadPartCopy);
+    }
+}
