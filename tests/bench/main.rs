@@ -1,0 +1,160 @@
+//! Loads a running cluster and prints what it did and what it cost, one JSON line a case.
+#![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
+
+mod load;
+mod object;
+mod s3;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+store_shell::use_allocator!();
+
+#[derive(Parser)]
+struct Arguments {
+    /// File of lines `role id pid`, written by `store up --processes`: their CPU and memory are shown.
+    #[arg(long)]
+    pids: Option<PathBuf>,
+    /// Seconds for each case.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Concurrent clients; each case's own list if not given.
+    #[arg(long)]
+    clients: Option<usize>,
+    /// Sizes in bytes; each case's own list if not given.
+    #[arg(long, value_delimiter = ',')]
+    sizes: Vec<u64>,
+    #[command(subcommand)]
+    case: Case,
+}
+
+#[derive(Subcommand)]
+enum Case {
+    /// S3 PUT and GET at 4 KiB, 64 KiB, 1 MiB, 4 MiB and 16 MiB.
+    S3 {
+        /// Sign the bodies too.
+        #[arg(long)]
+        hash_body: bool,
+    },
+    /// Raw objects at 4 KiB and 4 MiB, 1 and 16 at a time.
+    Object,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        match &arguments.case {
+            Case::S3 { hash_body } => s3_cases(&arguments, *hash_body).await,
+            Case::Object => object_cases(&arguments).await,
+        }
+    })
+}
+
+fn print(line: &load::Line) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(line)?);
+    Ok(())
+}
+
+async fn s3_cases(arguments: &Arguments, hash_body: bool) -> anyhow::Result<()> {
+    let target = Rc::new(s3::Target::from_env()?);
+    let bucket = format!("/bench-{}", std::process::id());
+    let mut first = s3::Connection::new();
+    let text = |e: String| anyhow::anyhow!(e);
+    first.request(&target, "PUT", &bucket, b"", false).await.map_err(text)?;
+    let sizes = [4 << 10, 64 << 10, 1 << 20, 4 << 20, 16 << 20];
+    let sizes = if arguments.sizes.is_empty() { &sizes[..] } else { &arguments.sizes };
+    let time = Duration::from_secs(arguments.seconds);
+    for &size in sizes {
+        let clients = arguments.clients.map_or_else(
+            || if size <= 64 << 10 { vec![1, 16] } else { vec![4] },
+            |clients| vec![clients],
+        );
+        for clients in clients {
+            s3_case(arguments, &target, &bucket, size, clients, time, hash_body).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn s3_case(
+    arguments: &Arguments,
+    target: &Rc<s3::Target>,
+    bucket: &str,
+    size: u64,
+    clients: usize,
+    time: Duration,
+    hash_body: bool,
+) -> anyhow::Result<()> {
+    let pids = load::pids(arguments.pids.as_deref());
+    let body = Rc::new(vec![0xa5u8; size as usize]);
+    let connections: Rc<Vec<_>> =
+        Rc::new((0..clients).map(|_| tokio::sync::Mutex::new(s3::Connection::new())).collect());
+    let keys = if size <= 64 << 10 { 500 } else { 20 };
+    let written = Rc::new(std::cell::RefCell::new(vec![0u64; clients]));
+    for put in [true, false] {
+        let (target, body, connections, written, bucket) =
+            (target.clone(), body.clone(), connections.clone(), written.clone(), bucket.to_owned());
+        let name = if put { "s3 put" } else { "s3 get" };
+        let line = load::run(name, size, clients, time, &pids, move |worker, round| {
+            let (target, body, connections, written) =
+                (target.clone(), body.clone(), connections.clone(), written.clone());
+            let path = {
+                let mut written = written.borrow_mut();
+                if put {
+                    written[worker] = written[worker].max(round.min(keys) + 1);
+                }
+                let among =
+                    if put { keys } else { written[worker].saturating_sub(1).clamp(1, keys) };
+                format!("{bucket}/{size}/{worker}/{}", round % among)
+            };
+            async move {
+                let mut connection = connections[worker].lock().await;
+                let sent: &[u8] = if put { &body } else { b"" };
+                let method = if put { "PUT" } else { "GET" };
+                let (_, got) =
+                    connection.request(&target, method, &path, sent, put && hash_body).await?;
+                if !put && got as u64 != size {
+                    return Err(format!("{got} bytes instead of {size}"));
+                }
+                Ok(())
+            }
+        })
+        .await;
+        print(&line)?;
+    }
+    Ok(())
+}
+
+async fn object_cases(arguments: &Arguments) -> anyhow::Result<()> {
+    let monitors = std::env::var("STORE_MONITORS")
+        .map_err(|_| anyhow::anyhow!("STORE_MONITORS is not set: load store.env first"))?;
+    let client = store_client::StoreClient::connect(loopback(&monitors)?).await?;
+    let create =
+        serde_json::json!({"prefix": "osd pool create", "pool": "bench", "if_not_exists": true});
+    client.command(&create, bytes::Bytes::new()).await?;
+    let pool = client.pool("bench").await?;
+    let pids = load::pids(arguments.pids.as_deref());
+    let sizes = [4 << 10, 4 << 20];
+    let sizes = if arguments.sizes.is_empty() { &sizes[..] } else { &arguments.sizes };
+    for &size in sizes {
+        let depths = arguments.clients.map_or_else(|| vec![1, 16], |depth| vec![depth]);
+        for depth in depths {
+            let time = Duration::from_secs(arguments.seconds);
+            for line in object::case(&client, pool, size, depth, time, &pids).await {
+                print(&line)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The cluster that `store up` runs: plain text on loopback.
+fn loopback(monitors: &str) -> anyhow::Result<store_client::ClientConfig> {
+    let monitors: Result<Vec<store_base::config::HostPort>, _> =
+        monitors.split(',').map(str::parse).collect();
+    let monitors = monitors.map_err(|error| anyhow::anyhow!("STORE_MONITORS: {error}"))?;
+    Ok(store_client::ClientConfig::new(monitors, store_shell::security::Security::PlainLoopback))
+}

@@ -1,0 +1,4 @@
+//! The judge: a deterministic simulator of the whole cluster, and what its runs are checked for.
+//! See the crate's README.
+
+pub mod sim;
