@@ -72,6 +72,7 @@ impl WatchFeed {
 /// Where calls arrive.
 pub(super) struct Inbox {
     pub(super) calls: mpsc::Receiver<Call>,
+    /// At most one for each call that was taken, so bounded by [`Limits`](crate::machine::Limits) with these.
     pub(super) farewells: mpsc::UnboundedReceiver<Farewell>,
 }
 
