@@ -44,6 +44,7 @@ mod garbage;
 mod index;
 mod list;
 mod multipart;
+pub mod placement;
 mod records;
 mod registry;
 

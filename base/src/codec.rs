@@ -427,15 +427,23 @@ macro_rules! codec_struct {
 }
 
 /// Gives a struct the versioned form: `codec_versioned!(Name, version, compat { fields })`. A field that
-/// came later is written as `field since 2` and takes its default from an older writer.
+/// came later is written as `field since 2` and takes its default from an older writer. Where it depends on the
+/// value who may read it, `by method` stands for the compat: the method gives it.
 #[macro_export]
 macro_rules! codec_versioned {
-    ($name:ident, $version:literal, $compat:literal {
+    ($name:ident, $version:literal, $compat:literal { $($fields:tt)* }) => {
+        $crate::codec_versioned!(@both $name, $version, |_| $compat, { $($fields)* });
+    };
+    ($name:ident, $version:literal, by $compat:ident { $($fields:tt)* }) => {
+        $crate::codec_versioned!(@both $name, $version, $name::$compat, { $($fields)* });
+    };
+    (@both $name:ident, $version:literal, $compat:expr, {
         $($field:ident $(since $since:literal)?),* $(,)?
     }) => {
         impl $crate::codec::Encode for $name {
             fn encode(&self, out: &mut $crate::codec::Writer) {
-                out.versioned($version, $compat, |out| {
+                let compat: fn(&$name) -> u8 = $compat;
+                out.versioned($version, compat(self), |out| {
                     $($crate::codec::Encode::encode(&self.$field, out);)*
                 });
             }

@@ -15,9 +15,12 @@ pub enum Error {
     /// The caller may not do this.
     #[error("{0}")]
     Denied(String),
-    /// No room, by capacity or quota. Delete something or add a daemon.
+    /// No room. Delete something or add a daemon.
     #[error("{0}")]
     Full(String),
+    /// The pool has used up its quota. Delete something or have the quota raised.
+    #[error("{0}")]
+    Quota(String),
     /// Not answered within the deadline; **it may have happened or not**. Retry if it is idempotent.
     #[error("{0}")]
     TimedOut(String),
@@ -45,7 +48,8 @@ impl Error {
             EEXIST | ECANCELED | ERANGE | EOVERFLOW | EBUSY => Error::Conflict(why),
             EINVAL | E2BIG | EFBIG | ENAMETOOLONG => Error::Invalid(why),
             EPERM | EACCES | EROFS | EBLOCKLISTED => Error::Denied(why),
-            ENOSPC | EDQUOT => Error::Full(why),
+            ENOSPC => Error::Full(why),
+            EDQUOT => Error::Quota(why),
             ETIMEDOUT => Error::TimedOut(why),
             EAGAIN => Error::Unavailable(why),
             EIO => Error::Damaged(why),
@@ -63,6 +67,7 @@ impl Error {
             Error::Invalid(_) => EINVAL,
             Error::Denied(_) => EACCES,
             Error::Full(_) => ENOSPC,
+            Error::Quota(_) => EDQUOT,
             Error::TimedOut(_) => ETIMEDOUT,
             Error::Unavailable(_) => EAGAIN,
             Error::Damaged(_) => EIO,

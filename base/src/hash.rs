@@ -3,7 +3,10 @@
 //!
 //! - [`rjenkins`] hashes an object's name (Bob Jenkins' public-domain hash of 1996, "lookup2").
 //! - [`hash2`] and [`hash3`] are CRUSH's use of the same mixing step on two or three numbers.
-//! - [`stable_mod`] folds a hash onto a number of placement groups that need not be a power of two.
+//! - [`stable_mod`] folds a hash onto a number of placement groups that need not be a power of two;
+//!   [`stable_span`] is the way back.
+
+use std::ops::RangeInclusive;
 
 /// The start value of CRUSH's hashes.
 const CRUSH_SEED: u32 = 1_315_423_911;
@@ -84,9 +87,33 @@ pub fn stable_mod(x: u32, n: u32) -> u32 {
     }
 }
 
+/// The hashes that [`stable_mod`] folds onto `seed` among `n`, with their bits reversed: always one range. In
+/// that order a placement group is one piece, and so is each part of it when `n` grows.
+pub fn stable_span(seed: u32, n: u32) -> RangeInclusive<u32> {
+    let Some(last) = n.checked_sub(1) else { return 0..=u32::MAX };
+    let mask = u32::MAX.checked_shr(last.leading_zeros()).unwrap_or(0);
+    // The numbers of the upper half that are not in use yet are folded onto the lower.
+    let is_halved = seed > mask >> 1 || seed | (mask ^ (mask >> 1)) < n;
+    let mask = if is_halved { mask } else { mask >> 1 };
+    let first = seed.reverse_bits();
+    first..=first | !mask.reverse_bits()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_what_is_folded_onto_its_seed() {
+        for n in 1..70 {
+            let spans: Vec<_> = (0..n).map(|seed| stable_span(seed, n)).collect();
+            for x in (0..u32::MAX - 99_991).step_by(99_991) {
+                let reversed = x.reverse_bits();
+                let within = (0..n).filter(|seed| spans[*seed as usize].contains(&reversed));
+                assert_eq!(within.collect::<Vec<_>>(), [stable_mod(x, n)], "x {x} n {n}");
+            }
+        }
+    }
 
     #[test]
     fn names_hash_as_ceph_hashes_them() {

@@ -1,8 +1,10 @@
 //! Every id is its own type; a pool id cannot be passed for a daemon id.
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use crate::hash::{stable_mod, stable_span};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal) => {
@@ -156,6 +158,25 @@ pub struct PgId {
     pub pool: PoolId,
     /// `stable_mod(hash(object), pg_num)`.
     pub seed: u32,
+}
+
+impl PgId {
+    /// The groups that are split off this one when the `pg_num` of its pool grows.
+    pub fn children(self, from: u32, to: u32) -> impl Iterator<Item = PgId> {
+        let seeds = (from..to).filter(move |seed| stable_mod(*seed, from) == self.seed);
+        seeds.map(move |seed| PgId { pool: self.pool, seed })
+    }
+
+    /// Whether it is split off another when the `pg_num` of the pool grows from a number.
+    pub fn is_child_of(self, parent: PgId, from: u32) -> bool {
+        let is_new = self.pool == parent.pool && self.seed >= from;
+        is_new && stable_mod(self.seed, from) == parent.seed
+    }
+
+    /// The bit-reversed hashes of its objects in a pool with `pg_num` groups.
+    pub fn span(self, pg_num: u32) -> RangeInclusive<u32> {
+        stable_span(self.seed, pg_num)
+    }
 }
 
 impl fmt::Display for PgId {

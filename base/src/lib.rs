@@ -6,6 +6,7 @@ pub mod class;
 pub mod codec;
 pub mod config;
 pub mod crush;
+pub mod erasure;
 pub mod error;
 pub mod hash;
 pub mod ids;

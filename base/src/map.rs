@@ -8,11 +8,15 @@
 pub mod delta;
 pub mod osd;
 pub mod pool;
+pub mod profile;
+pub mod scrub;
 pub mod services;
 
 pub use delta::Delta;
 pub use osd::{DaemonInfo, Incremental, MapFlags, OsdMap, PgRecord};
-pub use pool::{Pool, PoolKind};
+pub use pool::{Erasure, Pool, PoolKind};
+pub use profile::{ErasureProfile, PROFILE_DEFAULT};
+pub use scrub::{ScrubOrder, ScrubScope};
 pub use services::{AccessKey, AuthMap, ConfigMap, ServiceInfo, ServiceMap, User};
 
 /// Why an incremental could not be applied. The holder asks for the full map.

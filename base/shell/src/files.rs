@@ -87,12 +87,15 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
+/// What a person does about a full disk.
+const FULL: &str = " (make room on that disk)";
+
 /// What a person does about an error of the file system.
 fn cure(e: &io::Error) -> &'static str {
     match e.kind() {
         io::ErrorKind::PermissionDenied => " (give this user the right to write there)",
         io::ErrorKind::ReadOnlyFilesystem => " (mount it writable, or choose another directory)",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (make room on that disk)",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL,
         io::ErrorKind::NotFound => " (make the directory first)",
         _ => "",
     }
@@ -101,7 +104,7 @@ fn cure(e: &io::Error) -> &'static str {
 /// The hold of one process on a data directory. Ends with the value, or with the process, however it dies.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    _file: Option<File>,
     path: PathBuf,
 }
 
@@ -129,11 +132,43 @@ impl DirectoryLock {
                 return Err(io::Error::new(io::Error::from(e).kind(), text));
             }
         }
-        // The number is for people; the lock itself is the kernel's.
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(DirectoryLock { _file: file, path })
+        // The number is for people; the lock itself is the kernel's. A full disk leaves it out.
+        let noted = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        match noted {
+            Err(e) if !matches!(cure(&e), FULL) => {
+                let text =
+                    format!("cannot lock the directory {}: {e}{}", directory.display(), cure(&e));
+                Err(io::Error::new(e.kind(), text))
+            }
+            _ => Ok(DirectoryLock { _file: Some(file), path }),
+        }
+    }
+
+    /// As [`DirectoryLock::acquire`], for somebody who only reads: nothing is written, and a directory that
+    /// never had a lock is not given one.
+    pub fn acquire_to_read(directory: &Path) -> io::Result<DirectoryLock> {
+        let path = directory.join(LOCK_NAME);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Ok(DirectoryLock { _file: None, path });
+            }
+            Err(e) => {
+                let text = format!("cannot read {}: {e}{}", path.display(), cure(&e));
+                return Err(io::Error::new(e.kind(), text));
+            }
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(DirectoryLock { _file: Some(file), path }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(taken(directory, &mut file)),
+            Err(e) => {
+                let text = format!("cannot lock the directory {}: {e}", directory.display());
+                Err(io::Error::new(io::Error::from(e).kind(), text))
+            }
+        }
     }
 
     /// The lock file.
@@ -194,7 +229,18 @@ mod tests {
         let first = DirectoryLock::acquire(dir.path()).expect("free");
         let error = DirectoryLock::acquire(dir.path()).expect_err("taken").to_string();
         assert!(error.contains(&format!("in use by pid {}", std::process::id())), "{error}");
+        DirectoryLock::acquire_to_read(dir.path()).expect_err("taken for readers too");
         drop(first);
+        let reader = DirectoryLock::acquire_to_read(dir.path()).expect("free");
+        DirectoryLock::acquire(dir.path()).expect_err("a reader holds it");
+        drop(reader);
         DirectoryLock::acquire(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_reader_makes_no_lock() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        DirectoryLock::acquire_to_read(dir.path()).expect("nobody has it");
+        assert_eq!(fs::read_dir(dir.path()).expect("listable").count(), 0);
     }
 }

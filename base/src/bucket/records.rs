@@ -2,6 +2,7 @@
 //! codec's rules for how they may grow.
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
+use crate::ids::PoolId;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -410,7 +411,20 @@ pub struct BucketRecord {
     pub removing: u64,
     /// Documents of the bucket by subresource name (policy, cors, versioning, …), as they came.
     pub documents: BTreeMap<String, Bytes>,
+    /// The name of the placement that it was made with.
+    pub placement: String,
+    /// The pool of its data, fixed when it was made; 0 for the gateway's own data pool.
+    pub data_pool: PoolId,
 }
-crate::codec_versioned!(BucketRecord, 1, 1 {
+// Version 2 added `placement` and `data_pool`.
+crate::codec_versioned!(BucketRecord, 2, by compat {
     id, name, owner, created_ms, location, shards, generation, ready, removing, documents,
+    placement since 2, data_pool since 2,
 });
+
+impl BucketRecord {
+    /// Who does not know of pools for data must not read, and write back, a record that names one.
+    fn compat(&self) -> u8 {
+        if self.data_pool == PoolId::default() { 1 } else { 2 }
+    }
+}

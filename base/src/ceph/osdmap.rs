@@ -6,7 +6,9 @@
 
 use super::{Address, crc32c, encode_crush, put_addresses, put_count, put_pg, put_time};
 use crate::codec::{Encode, Writer};
+use crate::erasure::Technique;
 use crate::ids::{DaemonId, PgId, PoolId, Timestamp};
+use crate::map::osd::OPTION_OVER_QUOTA;
 use crate::map::{DaemonInfo, OsdMap, Pool};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -18,7 +20,10 @@ pub const NATIVE_ADDRESS: &str = "ceph_address";
 const FLAG_FULL: u32 = 1 << 1;
 const FLAG_PAUSE: u32 = 1 << 2 | 1 << 3;
 const FLAG_NOOUT: u32 = 1 << 7;
+const FLAG_NOBACKFILL: u32 = 1 << 9;
+const FLAG_NORECOVER: u32 = 1 << 10;
 const FLAG_NOSCRUB: u32 = 1 << 11 | 1 << 12;
+const FLAG_NODEEP_SCRUB: u32 = 1 << 12;
 const FLAG_NOREBALANCE: u32 = 1 << 14;
 /// sortbitwise, recovery_deletes, purged_snapdirs, pglog_hardlimit: this is how we are.
 const FLAGS_ALWAYS: u32 = 1 << 15 | 1 << 19 | 1 << 20 | 1 << 22;
@@ -30,6 +35,7 @@ const STATE_UP: u32 = 2;
 /// Bits of a pool's flags.
 const POOL_HASHPSPOOL: u64 = 1;
 const POOL_FULL: u64 = 2;
+const POOL_FULL_QUOTA: u64 = 1 << 10;
 
 /// What a daemon may claim to understand: the set that CEPH-WIRE 1.5 says to announce.
 const FEATURES: u64 = 0x0f09_8ff8_7a24_bbbe;
@@ -133,7 +139,7 @@ fn put_client_part(map: &OsdMap, daemons: &Daemons<'_>, out: &mut Writer) {
     put_temporary(map, out);
     daemons.put_u32(|info| info.primary_affinity, crate::crush::WEIGHT_ONE, out);
     encode_crush(&map.crush).encode(out);
-    put_count(0, out); // erasure code profiles
+    put_erasure_profiles(map, out);
     put_count(0, out); // pg_upmap: whole sets
     put_count(map.upmap_items.len(), out);
     for (pg, items) in &map.upmap_items {
@@ -153,7 +159,10 @@ fn flags_of(map: &OsdMap) -> u32 {
         (flags.full, FLAG_FULL),
         (flags.pause, FLAG_PAUSE),
         (flags.noout, FLAG_NOOUT),
+        (flags.nobackfill, FLAG_NOBACKFILL),
+        (flags.norecover, FLAG_NORECOVER),
         (flags.noscrub, FLAG_NOSCRUB),
+        (flags.nodeep_scrub, FLAG_NODEEP_SCRUB),
         (flags.norebalance, FLAG_NOREBALANCE),
     ]
     .iter()
@@ -195,7 +204,7 @@ fn put_temporary(map: &OsdMap, out: &mut Writer) {
 fn put_pool(pool: &Pool, map: &OsdMap, out: &mut Writer) {
     out.versioned(27, 5, |out| {
         put_pool_basics(pool, map, out);
-        put_pool_caching(out);
+        put_pool_caching(pool, out);
         pool.resend_since.encode(out); // before luminous
         0u32.encode(out); // minimal recency of reads
         0u64.encode(out); // objects expected
@@ -214,6 +223,8 @@ fn put_pool(pool: &Pool, map: &OsdMap, out: &mut Writer) {
 
 fn put_pool_basics(pool: &Pool, map: &OsdMap, out: &mut Writer) {
     let full = if map.flags.full { POOL_FULL } else { 0 };
+    let is_over_quota = pool.options.contains_key(OPTION_OVER_QUOTA);
+    let full = full | if is_over_quota { POOL_FULL | POOL_FULL_QUOTA } else { 0 };
     pool.kind.encode(out);
     pool.size.encode(out);
     u8::try_from(pool.crush_rule).unwrap_or(u8::MAX).encode(out);
@@ -235,7 +246,7 @@ fn put_pool_basics(pool: &Pool, map: &OsdMap, out: &mut Writer) {
 }
 
 /// Cache tiers and their hit sets: there are none.
-fn put_pool_caching(out: &mut Writer) {
+fn put_pool_caching(pool: &Pool, out: &mut Writer) {
     put_count(0, out); // tiers
     PoolId(-1).encode(out); // tier of
     0u8.encode(out); // mode
@@ -244,10 +255,42 @@ fn put_pool_caching(out: &mut Writer) {
     put_count(0, out); // properties
     out.versioned(1, 1, |out| 0u8.encode(out)); // kind of hit sets
     [0u32; 2].iter().for_each(|n| n.encode(out)); // their period and number
-    0u32.encode(out); // stripe width
+    let stripe_bytes = pool.erasure.as_ref().map_or(0, |erasure| erasure.striping().stripe_bytes());
+    u32::try_from(stripe_bytes).unwrap_or(u32::MAX).encode(out);
     [0u64; 2].iter().for_each(|n| n.encode(out)); // target bytes and objects
     [0u32; 4].iter().for_each(|n| n.encode(out)); // ratios and ages
-    String::new().encode(out); // erasure code profile
+    match pool.erasure {
+        Some(_) => pool.name.encode(out), // see `put_erasure_profiles`
+        None => String::new().encode(out),
+    }
+}
+
+/// One profile for each erasure-coded pool, by the pool's name: our pools keep what they were made by, whatever
+/// became of the profile.
+fn put_erasure_profiles(map: &OsdMap, out: &mut Writer) {
+    let pools = map.pools.values();
+    let profiles: BTreeMap<&String, BTreeMap<String, String>> = pools
+        .filter_map(|pool| {
+            let erasure = pool.erasure.as_ref()?;
+            let plugin = match erasure.technique {
+                Technique::ReedSolVan => "jerasure",
+                Technique::Cauchy => "isa",
+            };
+            let profile = [
+                ("k", erasure.data.to_string()),
+                ("m", erasure.coding.to_string()),
+                ("plugin", plugin.to_string()),
+                ("technique", erasure.technique.name().to_string()),
+                ("stripe_unit", erasure.cell_bytes.to_string()),
+            ];
+            Some((&pool.name, profile.map(|(key, value)| (key.to_string(), value)).into()))
+        })
+        .collect();
+    put_count(profiles.len(), out);
+    for (name, profile) in profiles {
+        name.encode(out);
+        profile.encode(out);
+    }
 }
 
 /// What the daemons tell each other; clients read past it. Our daemons have gRPC for that, so there is

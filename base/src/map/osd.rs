@@ -4,13 +4,16 @@ use crate::crush::CrushMap;
 use crate::ids::{
     ClientId, ClusterId, DaemonId, Epoch, Incarnation, Interval, PgId, PoolId, Timestamp,
 };
-use crate::map::{Delta, Pool, WrongEpoch};
+use crate::map::{Delta, ErasureProfile, PROFILE_DEFAULT, Pool, ScrubOrder, WrongEpoch};
 use crate::object::ObjectName;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Weight of a daemon that is fully in: 1.0 in 16.16.
 pub const WEIGHT_IN: u32 = 0x10000;
+
+/// The monitor gives this option to a pool that has used up its quota, and takes it back.
+pub const OPTION_OVER_QUOTA: &str = "over_quota";
 
 /// Switches of the whole cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,14 +22,49 @@ pub struct MapFlags {
     pub noout: bool,
     /// No data moves for balance.
     pub norebalance: bool,
-    /// No scrub begins.
+    /// No scrub begins or goes on.
     pub noscrub: bool,
     /// Clients wait.
     pub pause: bool,
     /// Writes other than deletes are refused: the cluster is full.
     pub full: bool,
+    /// Nobody catches up by comparing everything.
+    pub nobackfill: bool,
+    /// Nobody catches up by the log.
+    pub norecover: bool,
+    /// No scrub reads bytes.
+    pub nodeep_scrub: bool,
 }
-crate::codec_versioned!(MapFlags, 1, 1 { noout, norebalance, noscrub, pause, full });
+crate::codec_versioned!(MapFlags, 2, 1 {
+    noout, norebalance, noscrub, pause, full,
+    nobackfill since 2, norecover since 2, nodeep_scrub since 2,
+});
+
+/// The switches that a person sets, by Ceph's names. `full` is the monitor's own.
+pub const FLAG_NAMES: &[&str] =
+    &["noout", "norebalance", "nobackfill", "norecover", "noscrub", "nodeep-scrub", "pause"];
+
+impl MapFlags {
+    /// The switch of this name, for changing; `None` for a name that is not in [`FLAG_NAMES`].
+    pub fn by_name(&mut self, name: &str) -> Option<&mut bool> {
+        Some(match name {
+            "noout" => &mut self.noout,
+            "norebalance" => &mut self.norebalance,
+            "nobackfill" => &mut self.nobackfill,
+            "norecover" => &mut self.norecover,
+            "noscrub" => &mut self.noscrub,
+            "nodeep-scrub" => &mut self.nodeep_scrub,
+            "pause" => &mut self.pause,
+            _ => return None,
+        })
+    }
+
+    /// Those of [`FLAG_NAMES`] that are set.
+    pub fn set_by_person(mut self) -> Vec<&'static str> {
+        let is_set = |name: &&&str| self.by_name(name).is_some_and(|flag| *flag);
+        FLAG_NAMES.iter().filter(is_set).copied().collect()
+    }
+}
 
 /// A daemon, as the monitor knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,9 +120,13 @@ pub struct PgRecord {
     pub writers: BTreeSet<DaemonId>,
     /// The epoch in which this interval began.
     pub since: Epoch,
+    /// Every holder has confirmed this interval or a later one: who comes back as a holder and has not is an
+    /// old copy of itself. 0 where nobody can say, as after a force.
+    pub confirmed: Interval,
 }
-crate::codec_versioned!(PgRecord, 1, 1 {
-    interval, primary, primary_incarnation, members, learners, holders, writers, since,
+// Version 3 added `confirmed`.
+crate::codec_versioned!(PgRecord, 3, 1 {
+    interval, primary, primary_incarnation, members, learners, holders, writers, since, confirmed since 3,
 });
 
 impl PgRecord {
@@ -108,7 +150,7 @@ pub struct OsdMap {
     pub modified: Timestamp,
     /// Switches.
     pub flags: MapFlags,
-    /// Known daemons. One that was removed is not here any more; ids may be given again.
+    /// Known daemons. One that was removed is not here any more, and its id is not given again.
     pub daemons: BTreeMap<DaemonId, DaemonInfo>,
     /// Highest pool id ever given.
     pub pool_max: i64,
@@ -122,10 +164,17 @@ pub struct OsdMap {
     pub upmap_items: BTreeMap<PgId, Vec<(DaemonId, DaemonId)>>,
     /// Fenced clients and until when (seconds since 1970).
     pub blocklist: BTreeMap<ClientId, u64>,
+    /// Every id of a daemon that was ever given is below. Lives are counted by each daemon from 1, so an id with
+    /// a life must not name two of them: whoever hears late would take one for the other.
+    pub daemon_end: i32,
+    /// What new erasure-coded pools are made by; see [`OsdMap::erasure_profile`].
+    pub erasure_profiles: BTreeMap<String, ErasureProfile>,
+    /// What people asked of scrub and is not carried out everywhere, by number.
+    pub scrubs: BTreeMap<u64, ScrubOrder>,
 }
-crate::codec_versioned!(OsdMap, 1, 1 {
+crate::codec_versioned!(OsdMap, 2, 1 {
     cluster, epoch, created, modified, flags, daemons, pool_max, pools, crush, pgs, upmap_items,
-    blocklist,
+    blocklist, daemon_end since 2, erasure_profiles since 2, scrubs since 2,
 });
 
 impl OsdMap {
@@ -134,9 +183,20 @@ impl OsdMap {
         self.pools.iter().find(|(_, pool)| pool.name == name).map(|(id, pool)| (*id, pool))
     }
 
+    /// The erasure profile of this name. The one named [`PROFILE_DEFAULT`] is always there.
+    pub fn erasure_profile(&self, name: &str) -> Option<ErasureProfile> {
+        let built_in = || (name == PROFILE_DEFAULT).then(ErasureProfile::default);
+        self.erasure_profiles.get(name).cloned().or_else(built_in)
+    }
+
     /// The placement group of an object, if there is such a pool.
     pub fn pg_of(&self, pool: PoolId, object: &ObjectName) -> Option<PgId> {
         self.pools.get(&pool).map(|info| object.pg(pool, info.pg_num))
+    }
+
+    /// Whether a pool has used up its quota: it takes only what frees room.
+    pub fn is_over_quota(&self, pool: PoolId) -> bool {
+        self.pools.get(&pool).is_some_and(|pool| pool.options.contains_key(OPTION_OVER_QUOTA))
     }
 
     /// Whether a daemon is up.
@@ -163,11 +223,14 @@ impl OsdMap {
             self.crush = crush.clone();
         }
         self.pool_max = step.pool_max;
+        self.daemon_end = self.daemon_end.max(step.daemon_end);
         step.daemons.apply(&mut self.daemons);
         step.pools.apply(&mut self.pools);
         step.pgs.apply(&mut self.pgs);
         step.upmap_items.apply(&mut self.upmap_items);
         step.blocklist.apply(&mut self.blocklist);
+        step.erasure_profiles.apply(&mut self.erasure_profiles);
+        step.scrubs.apply(&mut self.scrubs);
         Ok(())
     }
 }
@@ -195,9 +258,16 @@ pub struct Incremental {
     pub upmap_items: Delta<PgId, Vec<(DaemonId, DaemonId)>>,
     /// Changes.
     pub blocklist: Delta<ClientId, u64>,
+    /// As it is now.
+    pub daemon_end: i32,
+    /// Changes.
+    pub erasure_profiles: Delta<String, ErasureProfile>,
+    /// Changes.
+    pub scrubs: Delta<u64, ScrubOrder>,
 }
-crate::codec_versioned!(Incremental, 1, 1 {
+crate::codec_versioned!(Incremental, 2, 1 {
     epoch, modified, flags, crush, pool_max, daemons, pools, pgs, upmap_items, blocklist,
+    daemon_end since 2, erasure_profiles since 2, scrubs since 2,
 });
 
 impl Incremental {
@@ -215,6 +285,9 @@ impl Incremental {
             pgs: Delta::between(&old.pgs, &new.pgs),
             upmap_items: Delta::between(&old.upmap_items, &new.upmap_items),
             blocklist: Delta::between(&old.blocklist, &new.blocklist),
+            daemon_end: new.daemon_end,
+            erasure_profiles: Delta::between(&old.erasure_profiles, &new.erasure_profiles),
+            scrubs: Delta::between(&old.scrubs, &new.scrubs),
         }
     }
 }
