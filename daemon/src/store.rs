@@ -16,7 +16,9 @@
 //!   never in part. Batches become durable in the order of submission.
 //! - `Apply` shows in reads as soon as `submit` returned. Its durability may lag: after a crash an entry
 //!   may be staged again that had been applied; applying it again gives the same state.
-//! - Every byte that `read` answers was checked against its checksum; a mismatch is `Damaged`.
+//! - Every byte that `read` answers was checked against its checksum; a mismatch is `Damaged`. It comes from the
+//!   medium, never from memory that could hide what the medium has become; only what is still on its way there
+//!   is answered from where it is. (Scrub stands on this.)
 
 pub mod admission;
 pub mod disk;
@@ -26,6 +28,7 @@ pub mod memory;
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::ops::DerefMut;
 use store_base::object::ObjectInfo;
 use store_base::op::OpResult;
 use store_base::{ObjectName, PgId, RequestId, Ticket, Timestamp, Version};
@@ -130,6 +133,15 @@ pub struct LogEntry {
     pub mutation: Option<Mutation>,
 }
 
+impl LogEntry {
+    /// Keeps its place and its request, as a barrier: the object is another placement group's.
+    pub fn forget_effect(&mut self) {
+        self.object = ObjectName::default();
+        self.removes = false;
+        self.mutation = Some(Mutation::default());
+    }
+}
+
 /// Part of a copy of an object that is being brought in from another daemon. A copy is collected beside
 /// the object and replaces it as a whole with `Finish`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +179,19 @@ pub enum Install {
     Abort {},
 }
 
+impl Install {
+    /// Bytes of data, keys and values.
+    pub fn bytes(&self) -> u64 {
+        let all = |map: &BTreeMap<Bytes, Bytes>| map.iter().map(|(k, v)| k.len() + v.len()).sum();
+        let bytes: usize = match self {
+            Install::Data { data, .. } | Install::OmapHeader { data } => data.len(),
+            Install::Xattrs { entries } | Install::Omap { entries } => all(entries),
+            Install::Start {} | Install::Finish { .. } | Install::Abort {} => 0,
+        };
+        bytes as u64
+    }
+}
+
 store_base::codec_enum!(Install {
     1 => Start {},
     2 => Data { offset, data },
@@ -189,6 +214,19 @@ pub enum Write {
     RemovePg {
         /// Which.
         pg: PgId,
+    },
+    /// Divides a placement group, because the pool's `pg_num` grows from one number to another: each of its
+    /// [`children`](PgId::children) gets the objects that are its own by the new number, the log, and the
+    /// named values. A staged entry keeps its effect only where its object is now; everywhere else its place
+    /// in the log stays, without object and changes. Copies that are being brought in are dropped. The
+    /// children must not be there yet.
+    SplitPg {
+        /// Which.
+        pg: PgId,
+        /// By this number its objects are here.
+        from: u32,
+        /// By this number they are divided.
+        to: u32,
     },
     /// Sets or removes a small named value of a placement group.
     Meta {
@@ -284,6 +322,9 @@ pub struct Usage {
     pub used_bytes: u64,
     /// Bytes of `used_bytes` that clients stored here.
     pub stored_bytes: u64,
+    /// Bytes of `used_bytes` that are given back in the background: what was freed and waits for a batch, a
+    /// reader or a checkpoint, and garbage of the index. What else is used is the store's own.
+    pub reclaimable_bytes: u64,
     /// Objects.
     pub objects: u64,
 }
@@ -417,6 +458,100 @@ pub trait Store {
 
     /// Room on the medium.
     fn usage(&self) -> Usage;
+}
+
+/// What leads to a store is one: a box, or an engine with something around it.
+impl<T> Store for T
+where
+    T: DerefMut,
+    T::Target: Store,
+{
+    fn pgs(&self) -> Vec<PgId> {
+        (**self).pgs()
+    }
+
+    fn load(&self, pg: PgId) -> Result<PgState, StoreError> {
+        (**self).load(pg)
+    }
+
+    fn superblock(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        (**self).superblock(key)
+    }
+
+    fn submit(&mut self, ticket: Option<Ticket>, batch: Vec<Write>) -> Result<(), StoreError> {
+        (**self).submit(ticket, batch)
+    }
+
+    fn read(&mut self, ticket: Ticket, pg: PgId, object: &ObjectName, offset: u64, length: u64) {
+        (**self).read(ticket, pg, object, offset, length);
+    }
+
+    fn poll(&mut self, done: &mut Vec<Completion>) {
+        (**self).poll(done);
+    }
+
+    fn info(&self, pg: PgId, object: &ObjectName) -> Result<Option<ObjectInfo>, StoreError> {
+        (**self).info(pg, object)
+    }
+
+    fn xattrs(&self, pg: PgId, object: &ObjectName) -> Result<BTreeMap<Bytes, Bytes>, StoreError> {
+        (**self).xattrs(pg, object)
+    }
+
+    fn xattr(
+        &self,
+        pg: PgId,
+        object: &ObjectName,
+        name: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        (**self).xattr(pg, object, name)
+    }
+
+    fn omap_header(&self, pg: PgId, object: &ObjectName) -> Result<Bytes, StoreError> {
+        (**self).omap_header(pg, object)
+    }
+
+    fn omap(&self, pg: PgId, object: &ObjectName, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        (**self).omap(pg, object, key)
+    }
+
+    fn omap_list(
+        &self,
+        pg: PgId,
+        object: &ObjectName,
+        after: Option<&[u8]>,
+        prefix: &[u8],
+        max: usize,
+    ) -> Result<OmapEntries, StoreError> {
+        (**self).omap_list(pg, object, after, prefix, max)
+    }
+
+    fn list(
+        &self,
+        pg: PgId,
+        after: Option<&ObjectName>,
+        max: usize,
+    ) -> Result<Vec<(ObjectName, ObjectInfo)>, StoreError> {
+        (**self).list(pg, after, max)
+    }
+
+    fn extents(
+        &self,
+        pg: PgId,
+        object: &ObjectName,
+        offset: u64,
+        length: u64,
+    ) -> Result<Vec<(u64, u64)>, StoreError> {
+        (**self).extents(pg, object, offset, length)
+    }
+
+    fn pg_usage(&self, pg: PgId) -> PgUsage {
+        (**self).pg_usage(pg)
+    }
+
+    fn usage(&self) -> Usage {
+        (**self).usage()
+    }
 }
 
 store_base::codec_versioned!(LogEntry, 1, 1 {

@@ -65,6 +65,13 @@ pub fn check_pgs(batch: &[Write], is_here: impl Fn(PgId) -> bool) -> Result<(), 
                 continue;
             }
             Write::Super { .. } => continue,
+            Write::SplitPg { pg, from, to } => {
+                for child in pg.children(*from, *to) {
+                    let is_here = changed.insert(child, true).unwrap_or_else(|| is_here(child));
+                    assert!(!is_here, "{child} is to be split off {pg}, but is here already");
+                }
+                *pg
+            }
             Write::Meta { pg, .. }
             | Write::Stage { pg, .. }
             | Write::Apply { pg, .. }

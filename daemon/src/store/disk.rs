@@ -13,6 +13,8 @@ pub mod buffer;
 pub mod file;
 #[cfg(feature = "shell")]
 mod pool;
+#[cfg(feature = "shell")]
+pub mod reader;
 pub mod simulated;
 #[cfg(feature = "shell")]
 mod uring;

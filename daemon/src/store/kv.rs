@@ -83,6 +83,11 @@ impl MemoryKv {
         memory.calls_max = None;
     }
 
+    /// Another store with the same content, synced as far.
+    pub fn branch(&self) -> MemoryKv {
+        MemoryKv(Arc::new(Mutex::new(self.memory().clone())))
+    }
+
     /// The power goes after so many calls of `write` and `sync`: the next ones do nothing and fail.
     pub fn stop_after(&self, calls: u64) {
         self.memory().calls_max = Some(calls);

@@ -26,11 +26,11 @@
 //! # Opening
 //!
 //! The state of the checkpoint, then the steps of all batches behind it. The log is read as a whole, at
-//! most `log_bytes_max`: that bounds the time. The end of the log is the first group that is not whole or
-//! not chained to its predecessor, or whose extents are not whole although no later group says that it had
-//! been durable: the disk may have kept a group that was in flight and lost the extents that it names. If
-//! any later group says that a missing one had been durable, the log is damaged and not torn, and the store
-//! does not open. (If the very last group rots at rest, this cannot be told from a torn write.)
+//! most `log_bytes_max` (and what a full store had to add, see Room): that bounds the time. The end of the log is
+//! the first group that is not whole or not chained to its predecessor, or whose extents are not whole although
+//! no later group says that it had been durable: the disk may have kept a group that was in flight and lost
+//! the extents that it names. If any later group says that a missing one had been durable, the log is damaged
+//! and not torn: the placement groups that had steps there are damaged, all others go on (`scan`).
 //!
 //! # Invariants
 //!
@@ -51,6 +51,7 @@
 
 pub mod allocator;
 pub mod background;
+pub mod check;
 mod clean;
 #[cfg(feature = "shell")]
 pub mod directory;
@@ -60,11 +61,13 @@ mod open;
 pub mod piece;
 mod prepare;
 mod read;
+mod scan;
 mod segments;
 pub mod state;
 pub mod step;
 #[cfg(test)]
 mod tests;
+pub mod trailer;
 mod write;
 
 use super::admission::{DemandClass, check_pgs, demand};
@@ -84,6 +87,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use store_base::object::ObjectInfo;
 use store_base::{ClusterId, DaemonId, ObjectName, PgId, Ticket};
+use trailer::Recent;
 use write::{Group, Queued};
 
 /// Up to here bytes travel in the log; larger ones go to extents at once. Half of what the probes suggested:
@@ -161,6 +165,14 @@ pub struct Opened {
     pub log_bytes: u64,
     /// Batches that were executed again.
     pub replayed: u64,
+    /// Segments of the log that were read.
+    pub segments: u64,
+    /// How long it took, if somebody has a clock.
+    pub millis: u64,
+    /// Places where the log was not what had been written.
+    pub rotten_groups: u64,
+    /// Batches that are lost with their steps; whose they were is damaged.
+    pub lost_batches: u64,
 }
 
 /// Counters since the opening.
@@ -250,6 +262,8 @@ pub struct LogStore {
     /// Runs that are not wholly written yet, for reads: by offset in the file.
     unwritten_runs: BTreeMap<u64, UnwrittenRun>,
     segments: Segments,
+    /// The groups written last.
+    recent: Recent,
     /// Batches up to here are written without waiting for company.
     urgent: u64,
     nudged: bool,
@@ -417,15 +431,20 @@ impl LogStore {
 
     /// Bytes that growing batches may still use.
     fn room(&self) -> u64 {
+        self.room_with(self.available)
+    }
+
+    /// The same if the file can grow by so much.
+    fn room_with(&self, available: u64) -> u64 {
         let log_growth = self.options.log_bytes_max.saturating_sub(self.segments.total_bytes());
         let index = self.kv_bytes + self.state.index.dirty_bytes() as u64;
         let spoken_for = log_growth + self.log_data_bytes + index;
-        (self.free_bytes() + self.options.reserve_bytes).saturating_sub(spoken_for)
+        (self.free_bytes(available) + self.options.reserve_bytes).saturating_sub(spoken_for)
     }
 
     /// Bytes that nobody has, whatever they are meant for.
-    fn free_bytes(&self) -> u64 {
-        let ungrown = self.limit().saturating_sub(self.disk.size()).min(self.available);
+    fn free_bytes(&self, available: u64) -> u64 {
+        let ungrown = self.limit().saturating_sub(self.disk.size()).min(available);
         self.state.allocator.free_bytes() + self.preparing.bytes() + ungrown
     }
 
@@ -433,6 +452,19 @@ impl LogStore {
     fn is_nearly_full(&self) -> bool {
         let full = self.superblock.capacity + self.options.reserve_bytes;
         full.saturating_sub(self.room()) > self.superblock.capacity / 8 * 7
+    }
+
+    /// Whether the index takes much more than it is worth, however much room there is.
+    fn has_much_garbage(&self) -> bool {
+        self.kv_bytes > 2 * self.index_worth() + self.superblock.capacity / 8
+    }
+
+    /// About what the index would take without what was removed.
+    fn index_worth(&self) -> u64 {
+        /// About what an object takes in the index.
+        const ONODE_BYTES: u64 = 512;
+        let worth = self.state.pgs().map(|pg| self.state.pg_usage(pg));
+        worth.map(|pg| pg.omap_bytes + pg.objects * ONODE_BYTES).sum()
     }
 
     /// A refused batch looks for room once more, and sees to it that there will be some.
@@ -453,16 +485,13 @@ impl LogStore {
         const GARBAGE_BYTES_MIN: u64 = 32 << 20;
         /// In a small store, less than one of so many bytes.
         const GARBAGE_SHARE: u64 = 16;
-        /// About what an object takes in the index.
-        const ONODE_BYTES: u64 = 512;
         if self.state.allocator.take_holes() {
             self.pack.get_or_insert_with(|| vec![b'O']);
             self.kick();
         }
         self.available = self.disk.available();
         self.kv_bytes = self.state.index.store().disk_bytes();
-        let worth = self.state.pgs().map(|pg| self.state.pg_usage(pg));
-        let worth: u64 = worth.map(|pg| pg.omap_bytes + pg.objects * ONODE_BYTES).sum();
+        let worth = self.index_worth();
         let least = GARBAGE_BYTES_MIN.min(self.superblock.capacity / GARBAGE_SHARE);
         let garbage = self.kv_bytes.saturating_sub(worth + worth / 4) > least;
         // Once for as much as was removed since the last.
@@ -493,7 +522,7 @@ impl LogStore {
         // What removes is not kept waiting for the index, which needs removals to become smaller and takes more
         // than its worth until it is compacted: the file's own room is enough for the log.
         let own = self.options.reserve_bytes / 4 + demand.added_bytes;
-        if demand.class == DemandClass::Freeing && self.free_bytes() >= own {
+        if demand.class == DemandClass::Freeing && self.free_bytes(self.available) >= own {
             return Ok(());
         }
         Err(StoreError::Full(format!(
@@ -531,6 +560,10 @@ impl LogStore {
             Err(DiskError::Full(why)) => {
                 let cure = "make room on that file system and start again";
                 self.fail(StoreError::Failed(format!("{why}: {cure}")));
+                return;
+            }
+            Err(DiskError::Unreadable(why)) if matches!(purpose, Purpose::CleanRead) => {
+                self.handle_clean_unreadable(&why);
                 return;
             }
             Err(e) => {
@@ -620,7 +653,11 @@ impl LogStore {
     }
 
     fn found(&self, pg: PgId) -> Result<(), StoreError> {
-        if self.state.has(pg) { Ok(()) } else { Err(StoreError::NoPg(pg)) }
+        match self.state.damaged(pg) {
+            Some(why) => Err(StoreError::Damaged(why)),
+            None if self.state.has(pg) => Ok(()),
+            None => Err(StoreError::NoPg(pg)),
+        }
     }
 
     fn onode(
@@ -629,6 +666,9 @@ impl LogStore {
         object: &ObjectName,
     ) -> Result<Option<std::sync::Arc<index::Onode>>, StoreError> {
         let key = self.state.object_key(pg, object).ok_or(StoreError::NoPg(pg))?;
+        if let Some(why) = self.state.damaged(pg) {
+            return Err(StoreError::Damaged(why));
+        }
         self.state.index.onode(&key).map_err(|e| StoreError::Damaged(e.to_string()))
     }
 }
@@ -643,6 +683,9 @@ impl Store for LogStore {
     }
 
     fn load(&self, pg: PgId) -> Result<PgState, StoreError> {
+        if let Some(why) = self.state.damaged(pg) {
+            return Err(StoreError::Damaged(why));
+        }
         self.state
             .load(pg)
             .map_err(|Fault(why)| StoreError::Damaged(why))?
@@ -650,14 +693,17 @@ impl Store for LogStore {
     }
 
     fn superblock(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.state.named(key))
+        match self.state.is_name_lost(key) {
+            true => Err(open::lost(format!("the value {} is lost", key.escape_ascii()))),
+            false => Ok(self.state.named(key)),
+        }
     }
 
     fn submit(&mut self, ticket: Option<Ticket>, batch: Vec<Write>) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        check_pgs(&batch, |pg| self.state.has(pg))?;
+        check_pgs(&batch, |pg| self.state.has(pg) && self.state.damaged(pg).is_none())?;
         self.admit(&batch)?;
         self.append(ticket, batch)
     }
@@ -751,12 +797,11 @@ impl Store for LogStore {
         max: usize,
     ) -> Result<Vec<(ObjectName, ObjectInfo)>, StoreError> {
         self.found(pg)?;
-        let uid = self.state.uid(pg);
-        let prefix = number_key(b'O', uid, b"");
-        let to = behind(&prefix);
+        let part = self.state.part(pg).ok_or(StoreError::NoPg(pg))?;
+        let (first, to) = part.keys(b'O');
         let from = match after {
-            Some(after) => [&object_key(b'O', uid, after)[..], &[0]].concat(),
-            None => prefix,
+            Some(after) => [&object_key(b'O', part.home, after)[..], &[0]].concat(),
+            None => first,
         };
         let found = self.state.index.scan_onodes(&from, &to, max).map_err(damaged)?;
         Ok(found.into_iter().map(|(_, onode)| (onode.name.clone(), onode.info.clone())).collect())
@@ -778,14 +823,20 @@ impl Store for LogStore {
     }
 
     fn usage(&self) -> Usage {
+        // A full store is asked to write nothing, so nobody else would notice that others have made room on the
+        // file system.
+        let available = if self.is_nearly_full() { self.disk.available() } else { self.available };
         let mut usage = Usage {
             capacity_bytes: self.superblock.capacity,
             // What the log and its cleaning will need counts as used: nobody else gets it.
             used_bytes: (self.superblock.capacity + self.options.reserve_bytes)
-                .saturating_sub(self.room())
+                .saturating_sub(self.room_with(available))
                 .min(self.superblock.capacity),
             ..Usage::default()
         };
+        let garbage = self.kv_bytes.saturating_sub(self.index_worth());
+        usage.reclaimable_bytes =
+            (self.state.allocator.waiting_bytes() + garbage).min(usage.used_bytes);
         for pg in self.state.pgs() {
             let one = self.state.pg_usage(pg);
             usage.stored_bytes += one.bytes + one.omap_bytes;

@@ -20,6 +20,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use store_base::object::ObjectInfo;
 use store_base::{ObjectName, PgId, Ticket, Version};
 
+/// What can become of an object on a medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Its bytes do not verify any more.
+    Unreadable,
+    /// A byte is another, and nothing here shows it: a fault before the checksum was made.
+    OtherByte,
+    /// A key of its omap is gone.
+    KeyLost,
+    /// The object is gone.
+    Lost,
+}
+
 /// An object: what [`ObjectInfo`] does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Object {
@@ -51,6 +64,23 @@ impl Object {
             if at + data.len() as u64 > to {
                 self.data.insert(to, data.slice((to - at) as usize..));
             }
+        }
+    }
+
+    fn harm(&mut self, how: Damage) {
+        match how {
+            Damage::Unreadable => self.damaged = true,
+            Damage::OtherByte => {
+                if let Some(data) = self.data.values_mut().next() {
+                    let mut bytes = data.to_vec();
+                    bytes[0] ^= 1;
+                    *data = bytes.into();
+                }
+            }
+            Damage::KeyLost => {
+                self.omap.pop_first();
+            }
+            Damage::Lost => {}
         }
     }
 
@@ -133,6 +163,8 @@ struct Pg {
     objects: BTreeMap<ObjectName, Object>,
     /// Copies that are being brought in.
     incoming: BTreeMap<ObjectName, Object>,
+    /// Something of it is lost: it can only be removed.
+    lost: bool,
 }
 
 impl Pg {
@@ -200,6 +232,18 @@ impl Pg {
         }
     }
 
+    /// What of it is a child's, or stays with the parent, by a larger number.
+    fn part(&self, pg: PgId, pg_num: u32) -> Pg {
+        let is_own = |object: &ObjectName| object.pg(pg.pool, pg_num) == pg;
+        let own = self.objects.iter().filter(|(object, _)| is_own(object));
+        let objects = own.map(|(object, found)| (object.clone(), found.clone())).collect();
+        let mut state = self.state.clone();
+        for entry in state.staged.iter_mut().filter(|entry| !is_own(&entry.object)) {
+            entry.forget_effect();
+        }
+        Pg { state, objects, incoming: BTreeMap::new(), lost: self.lost }
+    }
+
     fn usage(&self) -> PgUsage {
         PgUsage {
             objects: self.objects.len() as u64,
@@ -224,6 +268,12 @@ impl Contents {
             }
             Write::RemovePg { pg } => {
                 self.pgs.remove(pg);
+            }
+            Write::SplitPg { pg, from, to } => {
+                let whole = self.pg(pg).clone();
+                for part in pg.children(*from, *to).chain([*pg]) {
+                    self.pgs.insert(part, whole.part(part, *to));
+                }
             }
             Write::Super { key, value } => set_one(&mut self.named, key, value),
             Write::Meta { pg, key, value } => set_one(&mut self.pg(pg).state.meta, key, value),
@@ -251,10 +301,14 @@ impl Contents {
         }
     }
 
-    fn damage(&mut self, objects: impl IntoIterator<Item = (PgId, ObjectName)>) {
-        for (pg, object) in objects {
-            let object = self.pgs.get_mut(&pg).and_then(|pg| pg.objects.get_mut(&object));
-            object.into_iter().for_each(|object| object.damaged = true);
+    fn damage(&mut self, objects: impl IntoIterator<Item = (PgId, ObjectName, Damage)>) {
+        for (pg, name, how) in objects {
+            let Some(pg) = self.pgs.get_mut(&pg) else { continue };
+            if how == Damage::Lost {
+                pg.objects.remove(&name);
+            } else if let Some(object) = pg.objects.get_mut(&name) {
+                object.harm(how);
+            }
         }
     }
 
@@ -283,7 +337,7 @@ struct State {
     capacity_bytes: u64,
     failed: Option<StoreError>,
     /// Damage that the open store has not seen yet.
-    damaged: Vec<(PgId, ObjectName)>,
+    damaged: Vec<(PgId, ObjectName, Damage)>,
 }
 
 impl State {
@@ -373,6 +427,20 @@ impl Medium {
         copy
     }
 
+    /// Whether the durable log of a group has an entry, or began behind it.
+    pub fn has_entry(&self, pg: PgId, version: Version) -> bool {
+        let state = self.state();
+        let Some(pg) = state.durable.pgs.get(&pg) else { return false };
+        let has =
+            |log: &[LogEntry]| log.binary_search_by_key(&version, |entry| entry.version).is_ok();
+        let first = pg.state.applied.first().or_else(|| pg.state.staged.first());
+        let is_trimmed = match first {
+            Some(first) => first.previous >= version,
+            None => pg.state.meta.contains_key(&b"tail"[..]),
+        };
+        has(&pg.state.applied) || has(&pg.state.staged) || is_trimmed
+    }
+
     /// With `true`, every batch that is not a delete or housekeeping is refused.
     pub fn set_full(&self, full: bool) {
         self.state().full = full;
@@ -385,9 +453,29 @@ impl Medium {
 
     /// Reads of the object's bytes fail from now on, until it is removed or replaced as a whole.
     pub fn damage(&self, pg: PgId, object: &ObjectName) {
+        self.harm(pg, object, Damage::Unreadable);
+    }
+
+    /// Harms an object behind the back of the store that is open.
+    pub fn harm(&self, pg: PgId, object: &ObjectName, how: Damage) {
         let mut state = self.state();
-        state.durable.damage([(pg, object.clone())]);
-        state.damaged.push((pg, object.clone()));
+        state.durable.damage([(pg, object.clone(), how)]);
+        state.damaged.push((pg, object.clone(), how));
+    }
+
+    /// Whether reads of the object's bytes fail.
+    pub fn is_damaged(&self, pg: PgId, object: &ObjectName) -> bool {
+        let state = self.state();
+        let found = state.durable.pgs.get(&pg).and_then(|pg| pg.objects.get(object));
+        found.is_some_and(|object| object.damaged)
+    }
+
+    /// Something of a placement group is lost, as a store finds that opens the medium: it keeps the rest, and
+    /// shows it to nobody.
+    pub fn lose(&self, pg: PgId) {
+        if let Some(pg) = self.state().durable.pgs.get_mut(&pg) {
+            pg.lost = true;
+        }
     }
 
     /// The medium fails for good (until the next crash).
@@ -466,7 +554,11 @@ impl Store for MemoryStore {
     }
 
     fn load(&self, pg: PgId) -> Result<PgState, StoreError> {
-        self.live.pgs.get(&pg).map(|pg| pg.state.clone()).ok_or(StoreError::NoPg(pg))
+        match self.live.pgs.get(&pg) {
+            None => Err(StoreError::NoPg(pg)),
+            Some(found) if found.lost => Err(StoreError::Damaged("a part was lost".into())),
+            Some(found) => Ok(found.state.clone()),
+        }
     }
 
     fn superblock(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -482,7 +574,7 @@ impl Store for MemoryStore {
         if let Some(error) = &state.failed {
             return Err(error.clone());
         }
-        check_pgs(&batch, |pg| self.live.pgs.contains_key(&pg))?;
+        check_pgs(&batch, |pg| self.live.pgs.get(&pg).is_some_and(|pg| !pg.lost))?;
         self.admit(&state, &batch)?;
         self.live.damage(state.damaged.drain(..));
         batch.iter().for_each(|write| self.live.apply(write));
@@ -603,6 +695,7 @@ impl Store for MemoryStore {
     fn usage(&self) -> Usage {
         let used = self.used();
         Usage {
+            reclaimable_bytes: 0,
             capacity_bytes: self.medium.state().capacity_bytes,
             used_bytes: used,
             stored_bytes: used,

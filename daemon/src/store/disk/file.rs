@@ -176,11 +176,11 @@ pub(super) fn grow(file: &DataFile, from: u64, to: u64) -> Result<(), DiskError>
     }
 }
 
-fn error_of(e: Errno) -> std::io::Error {
+pub(super) fn error_of(e: Errno) -> std::io::Error {
     std::io::Error::from(e)
 }
 
-fn cure(e: Errno) -> &'static str {
+pub(super) fn cure(e: Errno) -> &'static str {
     match e {
         Errno::ACCESS | Errno::PERM => " (give this user the right to write there)",
         Errno::ROFS => " (mount it writable, or choose another directory)",

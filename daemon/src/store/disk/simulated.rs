@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// A disk may tear a write between any two of these.
 pub const SECTOR_BYTES: usize = 512;
 
-type Block = Box<[u8; BLOCK_BYTES]>;
+type Block = Arc<[u8; BLOCK_BYTES]>;
 
 #[derive(Debug, Default)]
 struct Media {
@@ -59,9 +59,9 @@ impl Media {
             let block = self
                 .durable
                 .entry((at / BLOCK_BYTES) as u64)
-                .or_insert_with(|| Box::new([0; BLOCK_BYTES]));
+                .or_insert_with(|| Arc::new([0; BLOCK_BYTES]));
             let from = at % BLOCK_BYTES;
-            block[from..from + sector.len()].copy_from_slice(sector);
+            Arc::make_mut(block)[from..from + sector.len()].copy_from_slice(sector);
         }
     }
 
@@ -175,6 +175,20 @@ impl SimulatedMedium {
         SimulatedMedium(Arc::new(Mutex::new(media)))
     }
 
+    /// A medium that holds these blocks, durable, by their number.
+    pub fn from_image(
+        seed: u64,
+        size_max: u64,
+        durable: BTreeMap<u64, Arc<[u8; BLOCK_BYTES]>>,
+        size: u64,
+    ) -> SimulatedMedium {
+        let medium = SimulatedMedium::new(seed, size_max);
+        let mut media = medium.media();
+        (media.durable, media.size, media.size_durable) = (durable, size, size);
+        drop(media);
+        medium
+    }
+
     /// One life of the disk. An earlier one gets no more answers, and what it had open is not done.
     pub fn open(&self) -> SimulatedDisk {
         let mut media = self.media();
@@ -255,7 +269,7 @@ impl SimulatedMedium {
         media.flush();
         let block = media.durable.get_mut(&(offset / BLOCK_BYTES as u64));
         if let Some(block) = block {
-            block[(offset % BLOCK_BYTES as u64) as usize] ^= 1 << (bit % 8);
+            Arc::make_mut(block)[(offset % BLOCK_BYTES as u64) as usize] ^= 1 << (bit % 8);
         }
     }
 

@@ -2,11 +2,17 @@
 //!
 //! Large values (inline objects of the gateway live in omaps) go to its value log, so that they are not
 //! rewritten with every compaction.
+//!
+//! Every block and every value in its files has a checksum, which it looks at with every read: what rots there
+//! is an error and never a wrong answer. A journal is cut off where it does not make sense.
 
 use super::{KvBatch, KvError, KvStore};
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Values from this size on are kept apart from the keys.
 const SEPARATION_BYTES_MIN: u32 = 2048;
@@ -34,6 +40,27 @@ pub struct FjallKv {
 impl FjallKv {
     /// Opens or makes the store in a directory of its own.
     pub fn open(directory: &Path) -> Result<FjallKv, KvError> {
+        // It takes some of what it finds in its files for granted; a damaged one must not end the program.
+        let opened = std::panic::catch_unwind(|| FjallKv::open_trusting(directory));
+        opened.unwrap_or_else(|_| {
+            Err(KvError(format!("cannot open {}: its files make no sense", directory.display())))
+        })
+    }
+
+    /// Opens a copy of what is in a directory, which stays as it is. The files that never change once they
+    /// are written are not copied but pointed at; the rest is small. The copy goes with the second value.
+    pub fn open_copy(directory: &Path) -> Result<(FjallKv, Scratch), KvError> {
+        let unreadable =
+            |e: std::io::Error| KvError(format!("cannot read {}: {e}", directory.display()));
+        let original = directory.canonicalize().map_err(unreadable)?;
+        let scratch = Scratch::make().map_err(|e| {
+            KvError(format!("cannot make a copy in {}: {e}", std::env::temp_dir().display()))
+        })?;
+        mirror(&original, &scratch.0, false).map_err(unreadable)?;
+        Ok((FjallKv::open(&scratch.0)?, scratch))
+    }
+
+    fn open_trusting(directory: &Path) -> Result<FjallKv, KvError> {
         let database = Database::builder(directory)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
@@ -56,6 +83,65 @@ impl FjallKv {
         };
         let keys = database.keyspace("index", options).map_err(|e| wrong("open", directory, &e))?;
         Ok(FjallKv { database, keys })
+    }
+}
+
+/// A directory that goes with its owner.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> std::io::Result<Scratch> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("store-index-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path)?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left in the directory for temporary files is not worth an error.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Copies a directory. `lasting`: its files never change, and are pointed at.
+fn mirror(from: &Path, to: &Path, lasting: bool) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir(&copy)?;
+            // Tables and files of values; both are written once.
+            let name = entry.file_name();
+            mirror(&path, &copy, lasting || name == "tables" || name == "blobs")?;
+        } else if lasting {
+            std::os::unix::fs::symlink(&path, &copy)?;
+        } else {
+            copy_sparse(&path, &copy)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file, holes left out: journals are set aside as a whole and mostly holes.
+fn copy_sparse(from: &Path, to: &Path) -> std::io::Result<()> {
+    let (mut from, mut to) = (File::open(from)?, File::create(to)?);
+    let mut part = vec![0; 1 << 16];
+    let mut size = 0;
+    loop {
+        let read = from.read(&mut part)?;
+        if read == 0 {
+            return to.set_len(size);
+        }
+        size += read as u64;
+        match part[..read].iter().all(|byte| *byte == 0) {
+            true => drop(to.seek(SeekFrom::Current(read as i64))?),
+            false => to.write_all(&part[..read])?,
+        }
     }
 }
 

@@ -280,6 +280,43 @@ impl Allocator {
             .collect()
     }
 
+    /// Makes the next checkpoint keep all chunks, whatever the one before has.
+    pub fn change_all(&mut self) {
+        self.changed = (0..=self.units / CHUNK_UNITS).collect();
+    }
+
+    /// Units with more users here than in a recount, and those with fewer, as runs.
+    pub fn compare(&self, recount: &Allocator) -> (Vec<Run>, Vec<Run>) {
+        let (mut more, mut fewer) = (Vec::new(), Vec::new());
+        let add = |runs: &mut Vec<Run>, unit: u64| {
+            let offset = AREA_START + unit * UNIT;
+            match runs.last_mut() {
+                Some(run) if run.offset + run.length == offset => run.length += UNIT,
+                _ => runs.push(Run { offset, length: UNIT }),
+            }
+        };
+        let words = self.bits.len().max(recount.bits.len());
+        for word in 0..words {
+            let bits = |all: &Allocator| all.bits.get(word).copied().unwrap_or(0);
+            let (here, there) = (bits(self), bits(recount));
+            if here | there == 0 {
+                continue;
+            }
+            for unit in (word as u64 * 64..).take(64) {
+                let users = |all: &Allocator| {
+                    let shared = all.shared.get(&unit).copied().unwrap_or(0);
+                    u64::from(all.is_used(unit)) + u64::from(shared)
+                };
+                match users(self).cmp(&users(recount)) {
+                    std::cmp::Ordering::Greater => add(&mut more, unit),
+                    std::cmp::Ordering::Less => add(&mut fewer, unit),
+                    std::cmp::Ordering::Equal => {}
+                }
+            }
+        }
+        (more, fewer)
+    }
+
     fn widen(&mut self, units: u64) {
         let words = units.div_ceil(64) as usize;
         if self.bits.len() < words {

@@ -171,6 +171,19 @@ impl LogStore {
         }
     }
 
+    /// A window of the log cannot be read: smaller ones may, and what lies in the others is lost.
+    pub(super) fn handle_clean_unreadable(&mut self, why: &str) {
+        let Phase::Cleaning(cleaner) = &mut self.phase else { return };
+        cleaner.work = Work::Next;
+        if cleaner.window > BLOCK_BYTES {
+            cleaner.window = BLOCK_BYTES.max(cleaner.window / 16 / BLOCK_BYTES * BLOCK_BYTES);
+            return;
+        }
+        tracing::error!(why, "a block of the log cannot be read");
+        self.counters.damaged += 1;
+        cleaner.at += BLOCK_BYTES as u64;
+    }
+
     pub(super) fn handle_clean_read(&mut self, buffer: Option<Buffer>) {
         let Phase::Cleaning(mut cleaner) = std::mem::take(&mut self.phase) else { return };
         let whole = buffer.map(Bytes::from_owner).unwrap_or_default();
@@ -184,30 +197,23 @@ impl LogStore {
 
     /// Moves what is alive in a window of the log.
     fn move_out(&mut self, cleaner: &mut Cleaner, whole: &Bytes) -> Result<(), StoreError> {
-        let damaged = |why: String| {
-            StoreError::Failed(format!(
-                "the log is damaged ({why}); remove this daemon's directory to have it filled again"
-            ))
-        };
+        let faulty = |fault: super::state::Fault| StoreError::Failed(fault.to_string());
         let number = cleaner.victims.front().copied().unwrap_or_default();
         let segment_end = self.segments.segments.get(&number).map_or(0, |segment| segment.end);
         let mut live: Vec<(Stored, Bytes)> = Vec::new();
-        let mut at = 0;
+        let (mut at, mut rotten) = (0, 0);
         while at + BLOCK_BYTES <= whole.len() {
-            let Some((header, _)) = GroupHeader::decode(&whole[at..], self.superblock.mark())
-            else {
-                return Err(damaged(format!(
-                    "no group at {} of a segment",
-                    cleaner.at + at as u64
-                )));
+            let header = GroupHeader::decode(&whole[at..], self.superblock.mark());
+            let header = header.map(|(header, _)| header).filter(|header| {
+                let end = cleaner.at + at as u64 + header.disk_bytes();
+                header.segment == number && end <= segment_end
+            });
+            // What rotted cannot be moved. Who has bytes there finds out, and fetches them from another copy.
+            let Some(header) = header else {
+                rotten += 1;
+                at += BLOCK_BYTES;
+                continue;
             };
-            if header.segment != number
-                || cleaner.at + at as u64 + header.disk_bytes() > segment_end
-            {
-                return Err(damaged(format!(
-                    "a group of segment {number} is not where it was written"
-                )));
-            }
             let end = at + header.disk_bytes() as usize;
             if end > whole.len() {
                 cleaner.window = (end - at).max(REQUEST_BYTES_MAX);
@@ -215,10 +221,12 @@ impl LogStore {
             }
             let payload = at + GROUP_HEADER_BYTES..at + GROUP_HEADER_BYTES + header.length as usize;
             // Data whose checksum is wrong move as they are: their own checksums move with them.
-            let found =
-                stored_in(&header, whole.slice(payload)).map_err(|e| damaged(e.to_string()))?;
+            let found = stored_in(&header, whole.slice(payload)).unwrap_or_else(|_| {
+                rotten += 1;
+                Vec::new()
+            });
             for (stored, data) in found {
-                if self.state.is_live(&stored).map_err(|e| damaged(e.to_string()))? {
+                if self.state.is_live(&stored).map_err(faulty)? {
                     live.push((stored, data));
                 }
             }
@@ -226,6 +234,10 @@ impl LogStore {
         }
         cleaner.at += at as u64;
         cleaner.work = Work::Next;
+        if rotten > 0 {
+            self.counters.damaged += rotten;
+            tracing::error!(segment = number, blocks = rotten, "the log is rotten in places");
+        }
         if live.is_empty() {
             return Ok(());
         }
@@ -339,7 +351,7 @@ impl LogStore {
         // What was packed gives its room back behind the checkpoint: when room runs out before that, this
         // ends here, and the next cycle goes on.
         let reserve = self.options.reserve_bytes;
-        if self.free_bytes() < reserve / 2 {
+        if self.free_bytes(self.available) < reserve / 2 {
             self.pack = cleaner.packed.then_some(from);
             return Ok(false);
         }
@@ -441,9 +453,11 @@ impl LogStore {
             if self.nudged_at == self.last_seq && self.has_idle_work() {
                 self.checkpoint();
             }
-            // A compaction of the index tells its end so.
-            if self.is_nearly_full() {
-                self.kv_bytes = self.state.index.store().disk_bytes();
+            // A compaction of the index tells its end so; and others use the file system too.
+            self.kv_bytes = self.state.index.store().disk_bytes();
+            self.available = self.disk.available();
+            if matches!(self.phase, Phase::Idle) && self.has_much_garbage() {
+                self.reclaim();
             }
             self.nudged_at = self.last_seq;
         }
@@ -460,7 +474,7 @@ impl LogStore {
                 self.state.allocator.let_go(mark);
                 let moved = self.segments.retire(tail, self.next_read);
                 self.log_data_bytes = self.log_data_bytes.saturating_sub(moved);
-                if self.is_nearly_full() {
+                if self.is_nearly_full() || self.has_much_garbage() {
                     self.reclaim();
                 }
             }

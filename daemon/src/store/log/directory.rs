@@ -1,19 +1,53 @@
 //! A store on a directory: the lock, the file, the index, the thread.
 
+use super::check::{Digest, Inspection, Object, Report};
 use super::{LogStore, Options};
 use crate::store::disk::DiskError;
 use crate::store::disk::file::{self, Engine, Thread, Wake};
-use crate::store::kv::fjall::FjallKv;
+use crate::store::disk::reader::ReadOnly;
+use crate::store::kv::fjall::{FjallKv, Scratch};
 use crate::store::{Completion, Store, StoreError};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use store_shell::clock;
 use store_shell::files::{DirectoryLock, make_directory, sync_directory};
 
 /// The index's directory within the daemon's.
 pub const INDEX_NAME: &str = "index";
+
+/// A directory opened to be looked at: nothing in it is written.
+pub struct DirectoryInspection {
+    /// What is there.
+    pub inspection: Inspection,
+    disk: ReadOnly,
+    _scratch: Scratch,
+    _lock: DirectoryLock,
+}
+
+impl DirectoryInspection {
+    /// Opens the directory of a daemon that does not run.
+    pub fn open(directory: &Path) -> Result<DirectoryInspection, StoreError> {
+        let lock = DirectoryLock::acquire_to_read(directory)
+            .map_err(|e| StoreError::Failed(e.to_string()))?;
+        let mut disk = ReadOnly::open(directory).map_err(|e| StoreError::Failed(e.to_string()))?;
+        let copied = FjallKv::open_copy(&directory.join(INDEX_NAME));
+        let (kv, scratch) = copied.map_err(|e| StoreError::Damaged(e.to_string()))?;
+        let inspection = Inspection::open(&mut disk, Arc::new(kv))?;
+        Ok(DirectoryInspection { inspection, disk, _scratch: scratch, _lock: lock })
+    }
+
+    /// Reads everything. `each` gets every object.
+    pub fn check(
+        &mut self,
+        digest: &dyn Fn() -> Box<dyn Digest>,
+        each: &mut dyn FnMut(Object),
+    ) -> Report {
+        self.inspection.check(&mut self.disk, digest, each)
+    }
+}
 
 /// An open store with all that belongs to it. Its descriptor is readable when it wants to be polled.
 pub struct DirectoryStore {
@@ -31,6 +65,7 @@ impl DirectoryStore {
         engine: Engine,
         options: Options,
     ) -> Result<DirectoryStore, StoreError> {
+        let began = clock::now();
         let io = |e: std::io::Error| StoreError::Failed(e.to_string());
         make_directory(directory, 0o700).map_err(io)?;
         let lock = DirectoryLock::acquire(directory).map_err(io)?;
@@ -47,8 +82,24 @@ impl DirectoryStore {
         })?;
         sync_directory(directory).map_err(io)?;
         let background = Box::new(Thread::start(&wake).map_err(io)?);
-        let store = LogStore::open(disk, Arc::new(kv), background, options)?;
+        let mut store = LogStore::open(disk, Arc::new(kv), background, options)?;
+        store.opened.millis = clock::now().since(began).as_millis() as u64;
+        let opened = store.opened();
+        tracing::info!(
+            millis = opened.millis,
+            log_bytes = opened.log_bytes,
+            log_bytes_max = store.options.log_bytes_max,
+            segments = opened.segments,
+            batches = opened.replayed,
+            rotten = opened.rotten_groups,
+            "the store is open"
+        );
         Ok(DirectoryStore { store, wake, _lock: lock })
+    }
+
+    /// Reads everything, and puts counts and room right. Only on a store that was just opened.
+    pub fn mend(&mut self, digest: &dyn Fn() -> Box<dyn Digest>) -> Result<Report, StoreError> {
+        self.store.mend(digest)
     }
 
     /// Waits until the store wants to be polled, or for so long. For tools; a daemon waits for the

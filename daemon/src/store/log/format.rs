@@ -27,7 +27,7 @@
 //! | 48 | 4 | header checksum of the group before this one |
 //! | 52 | 8 | mark of the file: the first bytes of its uuid; zero in a file of format 1 |
 //! | 60 | 4 | crc32c of bytes 0 to 60 |
-//! | 64 | | batches, then zero up to the block |
+//! | 64 | | batches, then what `trailer` says, then zero up to the block |
 //!
 //! Batch: u32 length of the steps, u32 length of the data, the steps, the data. Small data lie here and
 //! are named by (sequence, offset in the data) until they move to an extent.
@@ -237,6 +237,14 @@ pub struct RawBatch {
 
 /// Cuts a group's payload (already verified) into its batches.
 pub fn decode_batches(header: &GroupHeader, payload: Bytes) -> Result<Vec<RawBatch>, DecodeError> {
+    decode_payload(header, payload).map(|(batches, _)| batches)
+}
+
+/// Cuts a group's payload into its batches and what is behind them.
+pub fn decode_payload(
+    header: &GroupHeader,
+    payload: Bytes,
+) -> Result<(Vec<RawBatch>, Bytes), DecodeError> {
     let whole = payload.len();
     let mut input = Reader::new(payload);
     let mut batches = Vec::new();
@@ -247,7 +255,8 @@ pub fn decode_batches(header: &GroupHeader, payload: Bytes) -> Result<Vec<RawBat
         let data_offset = (GROUP_HEADER_BYTES + whole - input.remaining()) as u32;
         batches.push(RawBatch { steps, data: input.take(data)?, data_offset });
     }
-    Ok(batches)
+    let rest = input.remaining();
+    Ok((batches, input.take(rest)?))
 }
 
 #[cfg(test)]

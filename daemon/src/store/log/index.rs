@@ -12,11 +12,11 @@
 //! | `P` | pool (8, sign bit flipped), seed (4) | `PgRecord` |
 //! | `L` | pg number (8), interval (4), counter (8) of the first | a run of applied log entries |
 //! | `S` | pg number (8), interval (4), counter (8) | `Placed`: a staged entry |
-//! | `O` | pg number (8), sort key of the object | [`Onode`] |
+//! | `O` | number of the group's home (8), sort key of the object | [`Onode`] |
 //! | `I` | as `O` | the onode of a copy that is being brought in |
 //! | `M` | omap number (8), key | omap value |
 //! | `D` | omap number (8) | empty: an omap that is to be deleted |
-//! | `X` | pg number (8) | empty: a placement group whose objects are to be removed |
+//! | `X` | pg number (8) | a placement group whose objects are to be removed: its `Part`, empty for all of its own |
 //! | `A` | chunk (4) | allocator |
 //!
 //! Numbers of placement groups and omaps are given once and never again, so removing one of them with all
@@ -69,7 +69,8 @@ impl Onode {
 /// Most bytes of clean onodes that are kept.
 pub const CACHE_BYTES_MAX: usize = 4 << 20;
 
-type Key = Vec<u8>;
+/// A key of the index.
+pub type Key = Vec<u8>;
 type Layer<T> = BTreeMap<Key, Option<T>>;
 
 /// The key of an object.

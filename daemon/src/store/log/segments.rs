@@ -23,6 +23,9 @@ pub(super) enum SlotUse {
     Retiring { read: u64 },
 }
 
+/// In place of where a batch's data begin: they are lost.
+pub(super) const LOST: u32 = u32::MAX;
+
 /// A filling of a slot.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -42,6 +45,11 @@ impl Segment {
     /// The last batch in it.
     pub(super) fn last(&self) -> u64 {
         self.first + self.batches.len() as u64 - 1
+    }
+
+    /// As `last`; the batch before its first, if it has none.
+    pub(super) fn last_or_before(&self) -> u64 {
+        (self.first + self.batches.len() as u64).saturating_sub(1)
     }
 }
 
@@ -82,7 +90,7 @@ impl Segments {
     /// Where the data of a batch are in the file.
     pub(super) fn locate(&self, seq: u64) -> Option<u64> {
         let (_, segment) = self.segments.iter().rev().find(|(_, segment)| segment.first <= seq)?;
-        let at = segment.batches.get((seq - segment.first) as usize)?;
+        let at = segment.batches.get((seq - segment.first) as usize).filter(|at| **at != LOST)?;
         Some(self.slots[segment.slot].0.offset + u64::from(*at))
     }
 

@@ -6,6 +6,8 @@
 //! - Every piece that an object, a copy or a staged entry names is counted once in the allocator.
 //! - After an error the state is not to be used any more: the index could not be read.
 
+mod split;
+
 use super::allocator::Allocator;
 use super::index::{Frozen, Index, Onode, behind, number_key, object_key, pg_key, version_key};
 use super::piece::{self, Piece, References};
@@ -13,7 +15,8 @@ use super::step::{Placed, Step, put_data};
 use crate::store::kv::{KvError, KvStore};
 use crate::store::{Change, Install, LogEntry, Mutation, PgState, PgUsage};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+pub use split::Part;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use store_base::codec::{Decode, Encode, Writer};
 use store_base::object::ObjectInfo;
@@ -33,7 +36,7 @@ pub struct Checkpoint {
 }
 store_base::codec_versioned!(Checkpoint, 1, 1 { uuid, seq, tail, next_id });
 
-/// What a checkpoint keeps of a placement group. Versioned form, version 1.
+/// What a checkpoint keeps of a placement group. Versioned form, version 2; `part` is there once it was divided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct PgRecord {
     pg: PgId,
@@ -44,10 +47,14 @@ struct PgRecord {
     omap_bytes: u64,
     runs: Vec<(Version, Version)>,
     trimmed: Version,
+    part: Option<Part>,
 }
-store_base::codec_versioned!(PgRecord, 1, 1 {
-    pg, uid, meta, objects, bytes, omap_bytes, runs, trimmed,
+store_base::codec_versioned!(PgRecord, 2, 1 {
+    pg, uid, meta, objects, bytes, omap_bytes, runs, trimmed, part since 2,
 });
+
+/// The store's own value of a placement group that is damaged: why.
+const DAMAGED: &[u8] = b"store.damaged";
 
 /// A staged entry.
 #[derive(Debug)]
@@ -63,7 +70,10 @@ pub struct Staged {
 /// A placement group.
 #[derive(Debug, Default)]
 pub struct Pg {
+    /// Of the log.
     uid: u64,
+    /// Of the objects.
+    part: Part,
     meta: BTreeMap<Bytes, Bytes>,
     usage: PgUsage,
     /// Entries without effect yet.
@@ -96,6 +106,7 @@ impl Pg {
             omap_bytes: self.usage.omap_bytes,
             runs: self.runs.iter().copied().collect(),
             trimmed: self.trimmed,
+            part: (!self.part.is_whole()).then_some(self.part),
         }
     }
 }
@@ -116,7 +127,11 @@ pub struct State {
     pgs: BTreeMap<PgId, Pg>,
     named: BTreeMap<Bytes, Bytes>,
     /// Placement groups that were removed and still have objects, and from which key on.
-    dead: BTreeMap<u64, Vec<u8>>,
+    dead: BTreeMap<u64, (Part, Vec<u8>)>,
+    /// How many of the groups are parts of what was one.
+    divided: usize,
+    /// Named values whose last change is lost.
+    lost_names: BTreeSet<Bytes>,
     next_id: u64,
     uuid: store_base::ClusterId,
     /// Objects and omaps.
@@ -146,6 +161,8 @@ impl State {
             pgs: BTreeMap::new(),
             named: BTreeMap::new(),
             dead: BTreeMap::new(),
+            divided: 0,
+            lost_names: BTreeSet::new(),
             next_id: checkpoint.next_id,
             uuid,
             index: Index::new(store.clone()),
@@ -172,9 +189,14 @@ impl State {
             pg.staged.push_back(Staged { placed, data: Ok(Vec::new()), kept: true });
             Ok(())
         })?;
-        each(&*store, b'X', |key, _| {
+        state.divided = state.pgs.values().filter(|pg| !pg.part.is_whole()).count();
+        each(&*store, b'X', |key, value| {
             let uid = number_of(&key)?;
-            state.dead.insert(uid, number_key(b'O', uid, b""));
+            let part = match value.is_empty() {
+                true => Part::whole(uid),
+                false => decode::<Part>(value, "removed placement group")?,
+            };
+            state.dead.insert(uid, (part, part.keys(b'O').0));
             Ok(())
         })?;
         each(&*store, b'A', |key, value| {
@@ -201,11 +223,6 @@ impl State {
         self.pgs.get(&pg).map_or(Version::ZERO, Pg::last)
     }
 
-    /// The number of a placement group.
-    pub fn uid(&self, pg: PgId) -> u64 {
-        self.pgs.get(&pg).map_or(0, |pg| pg.uid)
-    }
-
     /// Counts of one.
     pub fn pg_usage(&self, pg: PgId) -> PgUsage {
         self.pgs.get(&pg).map(|pg| pg.usage).unwrap_or_default()
@@ -221,6 +238,29 @@ impl State {
         self.dead.keys().next().copied()
     }
 
+    /// What all of them had.
+    pub fn dead_all(&self) -> impl Iterator<Item = Part> {
+        self.dead.values().map(|(part, _)| *part)
+    }
+
+    /// The staged entries of a placement group.
+    pub fn staged(&self, pg: PgId) -> impl Iterator<Item = &Staged> {
+        self.pgs.get(&pg).into_iter().flat_map(|pg| &pg.staged)
+    }
+
+    /// Named values of a placement group.
+    pub fn meta(&self, pg: PgId) -> Option<&BTreeMap<Bytes, Bytes>> {
+        self.pgs.get(&pg).map(|pg| &pg.meta)
+    }
+
+    /// Sets the counts of a placement group to what was found.
+    pub fn set_usage(&mut self, pg: PgId, usage: PgUsage) {
+        if let Some(pg) = self.pgs.get_mut(&pg) {
+            pg.usage = usage;
+            pg.changed = true;
+        }
+    }
+
     /// The staged entries of all placement groups, to fill in their bytes.
     pub fn staged_mut(&mut self) -> impl Iterator<Item = &mut Staged> {
         self.pgs.values_mut().flat_map(|pg| &mut pg.staged)
@@ -228,7 +268,7 @@ impl State {
 
     /// The key of an object, if its placement group is here.
     pub fn object_key(&self, pg: PgId, object: &ObjectName) -> Option<Vec<u8>> {
-        Some(object_key(b'O', self.pgs.get(&pg)?.uid, object))
+        Some(object_key(b'O', self.pgs.get(&pg)?.part.home, object))
     }
 
     /// All that a placement group keeps besides objects.
@@ -256,12 +296,25 @@ impl State {
 
     /// Executes a step. `data` are the bytes of its staged entries, in order; none in a replay.
     pub fn execute(&mut self, step: Step, data: &mut VecDeque<Vec<Bytes>>) -> Result<(), Fault> {
+        // Nothing is built on what is damaged: it can only be removed.
+        if step.pg().is_some_and(|pg| self.damaged(pg).is_some())
+            && !matches!(step, Step::RemovePg { .. })
+        {
+            if let Step::SplitPg { pg, from, to } = step {
+                // What would have been theirs is in what is lost.
+                pg.children(from, to)
+                    .for_each(|child| self.damage(child, "split off what is lost"));
+            }
+            return Ok(());
+        }
         match step {
             Step::CreatePg { pg } => self.create_pg(pg),
             Step::RemovePg { pg } => self.remove_pg(pg),
+            Step::SplitPg { pg, from, to } => self.split(pg, from, to)?,
             Step::Super { key, value } => {
                 self.index.put_value([b"N", &key[..]].concat(), value.as_ref().map(copy));
                 set(&mut self.named, &key, &value);
+                self.lost_names.remove(&key);
             }
             Step::Meta { pg, key, value } => {
                 let pg = self.pg(pg)?;
@@ -291,6 +344,44 @@ impl State {
         }
     }
 
+    /// Something of a placement group is lost, and nobody knows what: from now on it is there only to be
+    /// removed. What is left of it is kept until then.
+    pub fn damage(&mut self, pg: PgId, why: &str) {
+        tracing::error!(%pg, why, "the placement group is damaged here, and must be filled again");
+        self.create_pg(pg);
+        if let Some(pg) = self.pgs.get_mut(&pg) {
+            pg.meta
+                .entry(Bytes::from_static(DAMAGED))
+                .or_insert_with(|| copy(&why.to_string().into()));
+            pg.changed = true;
+        }
+    }
+
+    /// Why a placement group is damaged, if it is.
+    pub fn damaged(&self, pg: PgId) -> Option<String> {
+        let why = self.pgs.get(&pg)?.meta.get(DAMAGED)?;
+        Some(String::from_utf8_lossy(why).into_owned())
+    }
+
+    /// A named value of the daemon is not the last that was set.
+    pub fn lose_name(&mut self, name: &Bytes) {
+        self.lost_names.insert(name.clone());
+    }
+
+    /// Whether it is not.
+    pub fn is_name_lost(&self, name: &[u8]) -> bool {
+        self.lost_names.contains(name)
+    }
+
+    /// Placement groups with staged entries whose bytes cannot be read.
+    pub fn unreadable_staged(&self) -> Vec<(PgId, String)> {
+        let lost = self.pgs.iter().filter_map(|(id, pg)| {
+            let why = pg.staged.iter().find_map(|staged| staged.data.as_ref().err())?;
+            Some((*id, why.clone()))
+        });
+        lost.collect()
+    }
+
     fn pg(&mut self, pg: PgId) -> Result<&mut Pg, Fault> {
         self.pgs.get_mut(&pg).ok_or_else(|| Fault(format!("no placement group {pg}")))
     }
@@ -303,7 +394,8 @@ impl State {
     fn create_pg(&mut self, pg: PgId) {
         if !self.pgs.contains_key(&pg) {
             let uid = self.number();
-            self.pgs.insert(pg, Pg { uid, changed: true, ..Pg::default() });
+            let part = Part::whole(uid);
+            self.pgs.insert(pg, Pg { uid, part, changed: true, ..Pg::default() });
         }
     }
 
@@ -316,8 +408,10 @@ impl State {
             self.index.put_value(version_key(b'L', pg.uid, *first), None);
         }
         self.index.put_value(pg_key(id), None);
-        self.index.put_value(number_key(b'X', pg.uid, b""), Some(Bytes::new()));
-        self.dead.insert(pg.uid, number_key(b'O', pg.uid, b""));
+        self.divided -= usize::from(!pg.part.is_whole());
+        let part = if pg.part.is_whole() { Bytes::new() } else { pg.part.to_bytes() };
+        self.index.put_value(number_key(b'X', pg.uid, b""), Some(part));
+        self.dead.insert(pg.uid, (pg.part, pg.part.keys(b'O').0));
     }
 
     fn forget_staged(&mut self, uid: u64, staged: &Staged) {
@@ -364,7 +458,7 @@ impl State {
             if except.contains(&version) {
                 placed.places.iter().flatten().for_each(|piece| self.allocator.release(piece));
             } else {
-                self.mutate(id, uid, &entry, mutation, placed.places)?;
+                self.mutate(id, &entry, mutation, placed.places)?;
             }
             self.pg(id)?.fresh.push_back((version, encoded));
         }
@@ -419,7 +513,6 @@ impl State {
     fn mutate(
         &mut self,
         id: PgId,
-        uid: u64,
         entry: &LogEntry,
         mutation: Mutation,
         places: Vec<Vec<Piece>>,
@@ -430,7 +523,7 @@ impl State {
             places.iter().flatten().for_each(|piece| self.allocator.release(piece));
             return Ok(());
         }
-        let key = object_key(b'O', uid, &entry.object);
+        let key = object_key(b'O', self.pg(id)?.part.home, &entry.object);
         let before = self.index.take_onode(&key)?;
         let was = before.as_ref().map(counts);
         let Some(info) = info else {
@@ -583,8 +676,8 @@ impl State {
         if !places.iter().all(Piece::is_valid) {
             return Err(Fault(format!("a copy of {object} makes no sense")));
         }
-        let uid = self.pg(id)?.uid;
-        let key = object_key(b'I', uid, object);
+        let home = self.pg(id)?.part.home;
+        let key = object_key(b'I', home, object);
         let mut copied = self.index.take_onode(&key)?.unwrap_or_else(|| named(object));
         match part {
             Install::Start {} => {
@@ -605,7 +698,7 @@ impl State {
             Install::OmapHeader { data } => copied.omap_header = copy(&data),
             Install::Finish { info } => {
                 self.index.put_onode(key, None);
-                let key = object_key(b'O', uid, object);
+                let key = object_key(b'O', home, object);
                 let before = self.index.take_onode(&key)?;
                 let was = before.as_ref().map(counts);
                 before.into_iter().for_each(|onode| self.dispose(onode));
@@ -625,8 +718,7 @@ impl State {
     }
 
     fn remove_object(&mut self, id: PgId, object: &ObjectName) -> Result<(), Fault> {
-        let uid = self.pg(id)?.uid;
-        let key = object_key(b'O', uid, object);
+        let key = object_key(b'O', self.pg(id)?.part.home, object);
         let Some(onode) = self.index.take_onode(&key)? else { return Ok(()) };
         let was = Some(counts(&onode));
         self.dispose(onode);
@@ -637,12 +729,12 @@ impl State {
     /// What was purged before leaves a trail that takes ever longer to walk: the key where the last step
     /// ended spares that. It changes nothing in what is found.
     fn purge(&mut self, uid: u64, max: usize) -> Result<(), Fault> {
-        let Some(mut from) = self.dead.remove(&uid) else { return Ok(()) };
+        let Some((part, mut from)) = self.dead.remove(&uid) else { return Ok(()) };
         let mut left = max;
         for kind in [b'I', b'O'] {
-            let prefix = number_key(kind, uid, b"");
-            let first = if kind == b'O' { from.clone() } else { prefix.clone() };
-            let found = self.index.scan_onodes(&first, &behind(&prefix), left)?;
+            let (first, to) = part.keys(kind);
+            let first = if kind == b'O' { from.clone() } else { first };
+            let found = self.index.scan_onodes(&first, &to, left)?;
             left -= found.len();
             for (key, _) in found {
                 if let Some(onode) = self.index.take_onode(&key)? {
@@ -657,7 +749,7 @@ impl State {
         if left > 0 {
             self.index.put_value(number_key(b'X', uid, b""), None);
         } else {
-            self.dead.insert(uid, from);
+            self.dead.insert(uid, (part, from));
         }
         Ok(())
     }
@@ -696,7 +788,15 @@ impl State {
 
     /// Whether bytes of a batch in the log are those of an object, a copy or a staged entry now.
     pub fn is_live(&self, stored: &Stored) -> Result<bool, Fault> {
-        let Some(pg) = self.pgs.get(&stored.pg) else { return Ok(false) };
+        for pg in self.heirs(stored.pg, &stored.object) {
+            if self.is_live_in(&self.pgs[&pg], stored)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_live_in(&self, pg: &Pg, stored: &Stored) -> Result<bool, Fault> {
         if let Some(version) = stored.staged
             && find_staged(pg, version)
                 .is_some_and(|at| pg.staged[at].placed.pieces().any(|piece| stored.has(piece)))
@@ -704,7 +804,7 @@ impl State {
             return Ok(true);
         }
         for kind in [b'O', b'I'] {
-            let onode = self.index.onode(&object_key(kind, pg.uid, &stored.object))?;
+            let onode = self.index.onode(&object_key(kind, pg.part.home, &stored.object))?;
             let live = onode.is_some_and(|onode| {
                 piece::is_stored_in(&onode.pieces, stored.range.clone(), stored.seq, &stored.bytes)
             });
@@ -717,8 +817,15 @@ impl State {
 
     /// Whoever has bytes of a batch in the log finds them in an extent from now on.
     pub fn relocate(&mut self, stored: &Stored, to: u64) -> Result<(), Fault> {
-        let Some(pg) = self.pgs.get_mut(&stored.pg) else { return Ok(()) };
-        let uid = pg.uid;
+        for pg in self.heirs(stored.pg, &stored.object) {
+            self.relocate_in(pg, stored, to)?;
+        }
+        Ok(())
+    }
+
+    fn relocate_in(&mut self, pg: PgId, stored: &Stored, to: u64) -> Result<(), Fault> {
+        let Some(pg) = self.pgs.get_mut(&pg) else { return Ok(()) };
+        let home = pg.part.home;
         if let Some(at) = stored.staged.and_then(|version| find_staged(pg, version)) {
             let staged = &mut pg.staged[at];
             for pieces in &mut staged.placed.places {
@@ -728,15 +835,19 @@ impl State {
                 });
                 *pieces = divided.collect();
             }
+            let mut moved = false;
             for piece in staged.placed.places.iter_mut().flatten() {
-                if piece::relocate_piece(piece, stored.seq, &stored.bytes, to, &mut self.allocator)
-                {
-                    staged.kept = false;
-                }
+                let (seq, bytes) = (stored.seq, &stored.bytes);
+                moved |= piece::relocate_piece(piece, seq, bytes, to, &mut self.allocator);
+            }
+            // It stays `kept`: whoever applies it before the next checkpoint must remove the key.
+            if moved && staged.kept {
+                let key = version_key(b'S', pg.uid, staged.placed.entry.version);
+                self.index.put_value(key, Some(staged.placed.to_bytes()));
             }
         }
         for kind in [b'O', b'I'] {
-            let key = object_key(kind, uid, &stored.object);
+            let key = object_key(kind, home, &stored.object);
             let Some(found) = self.index.onode(&key)? else { continue };
             if !piece::is_stored_in(&found.pieces, stored.range.clone(), stored.seq, &stored.bytes)
             {
@@ -892,6 +1003,7 @@ fn find_staged(pg: &Pg, version: Version) -> Option<usize> {
 fn open_pg(record: PgRecord) -> Pg {
     Pg {
         uid: record.uid,
+        part: record.part.unwrap_or_else(|| Part::whole(record.uid)),
         meta: record.meta,
         usage: PgUsage {
             objects: record.objects,

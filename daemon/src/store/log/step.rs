@@ -105,6 +105,15 @@ pub enum Step {
         /// What.
         object: ObjectName,
     },
+    /// As the write of that name.
+    SplitPg {
+        /// Which.
+        pg: PgId,
+        /// The number before.
+        from: u32,
+        /// The number now.
+        to: u32,
+    },
     /// Removes some objects of a placement group that was removed; the store's own.
     Purge {
         /// The number of what it was.
@@ -127,7 +136,28 @@ store_base::codec_enum!(Step {
     10 => Install { pg, object, part, places },
     11 => RemoveObject { pg, object },
     12 => Purge { uid, max },
+    13 => SplitPg { pg, from, to },
 });
+
+impl Step {
+    /// The placement group that it is about.
+    pub fn pg(&self) -> Option<PgId> {
+        match self {
+            Step::Super { .. } | Step::Purge { .. } => None,
+            Step::CreatePg { pg }
+            | Step::RemovePg { pg }
+            | Step::Meta { pg, .. }
+            | Step::Stage { pg, .. }
+            | Step::Apply { pg, .. }
+            | Step::DropStaged { pg, .. }
+            | Step::TrimLog { pg, .. }
+            | Step::ReplaceLog { pg, .. }
+            | Step::Install { pg, .. }
+            | Step::RemoveObject { pg, .. }
+            | Step::SplitPg { pg, .. } => Some(*pg),
+        }
+    }
+}
 
 impl Placed {
     /// Whether what was read from a medium can be executed.

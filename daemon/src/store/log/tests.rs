@@ -1,9 +1,12 @@
 //! The engine against the reference, against crashes, rot and fullness.
 
+mod check;
 mod crash;
 mod exhaustive;
 mod faults;
 mod model;
+mod power_cut;
+mod rot;
 mod workload;
 
 use super::background::Inline;

@@ -7,6 +7,7 @@ use super::format::{
 use super::piece::{Piece, Place, SHIFT_LARGE, SHIFT_SMALL};
 use super::segments::SlotUse;
 use super::step::{Placed, Step, take_data};
+use super::trailer::{Touch, steps_checksum};
 use super::{LogStore, Purpose, REQUEST_BYTES_MAX, SMALL_BYTES_MAX, UnwrittenRun, Waiting};
 use crate::store::disk::{BLOCK_BYTES, Durability, Request};
 use crate::store::{Completion, Install, LogEntry, StoreError, Write};
@@ -46,6 +47,7 @@ pub(super) struct Queued {
     extents: usize,
     /// Whether it had any: the group's flush must cover them.
     had_extents: bool,
+    touch: Touch,
 }
 
 impl Queued {
@@ -110,6 +112,8 @@ impl LogStore {
     ) -> Result<(), StoreError> {
         let mut encoded = Writer::new();
         steps.encode(&mut encoded);
+        let mut touch = Touch::default();
+        steps.iter().for_each(|step| touch.add(step));
         self.last_seq = building.seq;
         self.state.allocator.mark = self.mark();
         for step in steps {
@@ -145,6 +149,7 @@ impl LogStore {
             data_bytes: building.data_bytes as u32,
             extents,
             had_extents: extents > 0,
+            touch,
         });
         self.kick();
         Ok(())
@@ -154,6 +159,7 @@ impl LogStore {
         Ok(match write {
             Write::CreatePg { pg } => Step::CreatePg { pg },
             Write::RemovePg { pg } => Step::RemovePg { pg },
+            Write::SplitPg { pg, from, to } => Step::SplitPg { pg, from, to },
             Write::Meta { pg, key, value } => Step::Meta { pg, key, value },
             Write::Super { key, value } => Step::Super { key, value },
             Write::Stage { pg, entry } => {
@@ -248,7 +254,7 @@ impl LogStore {
     /// Begins a group, if there should be one now.
     pub(super) fn start_group(&mut self) -> bool {
         let Some(first) = self.queue.front().map(|queued| queued.seq) else { return false };
-        let (mut count, mut bytes) = (0, GROUP_HEADER_BYTES);
+        let (mut count, mut bytes) = (0, GROUP_HEADER_BYTES + self.recent.bytes_min());
         // Several batches together fit any slot; one alone may need a larger one.
         let most = GROUP_BYTES_MAX.min(self.options.segment_bytes_min as usize / 2);
         let most = most.min(self.segments.most_bytes() as usize);
@@ -290,7 +296,9 @@ impl LogStore {
         };
         let mut tickets = Vec::with_capacity(count);
         let mut durability = Durability::Own;
+        let mut touch = Touch { first: batches[0].seq, count: count as u32, ..Touch::default() };
         for batch in &batches {
+            touch.merge(batch.touch.clone());
             put(&mut buffer, &(batch.steps.len() as u32).to_le_bytes());
             put(&mut buffer, &batch.data_bytes.to_le_bytes());
             let data_at = put(&mut buffer, &batch.steps);
@@ -304,6 +312,12 @@ impl LogStore {
                 durability = Durability::All;
             }
         }
+        let steps = steps_checksum(batches.iter().map(|batch| &batch.steps[..]));
+        let room = bytes.next_multiple_of(BLOCK_BYTES) - at;
+        let trailer = self.recent.encode(steps, room);
+        buffer[at..at + trailer.len()].copy_from_slice(&trailer);
+        let bytes = at + trailer.len();
+        self.recent.push(touch);
         buffer[bytes..].fill(0);
         let header = GroupHeader {
             segment: number,
@@ -352,7 +366,8 @@ impl LogStore {
         // What a checkpoint waits for must be written, whatever the limit; so must a batch that is larger
         // than any slot that may become free.
         let head = self.queue.front().map_or(0, Queued::log_bytes) as u64;
-        let needed = (head + GROUP_HEADER_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64);
+        let around = GROUP_HEADER_BYTES + self.recent.bytes_min();
+        let needed = (head + around as u64).next_multiple_of(BLOCK_BYTES as u64);
         let none_fits = !self.segments.closable().any(|slot| slot.size >= needed);
         if self.segments.is_stuck() && (self.is_awaited() || none_fits) {
             let size = needed.next_power_of_two().max(self.options.segment_bytes_min);

@@ -34,6 +34,10 @@ impl Chance {
     }
 }
 
+/// Placement groups before and after they were split.
+const PG_NUM_FIRST: u32 = 2;
+const PG_NUM_MAX: u32 = 7;
+
 #[derive(Clone, Default)]
 struct Log {
     counter: u64,
@@ -48,6 +52,8 @@ struct Log {
 pub(super) struct Workload {
     pub(super) chance: Chance,
     logs: BTreeMap<PgId, Log>,
+    /// Placement groups, and by which `pg_num` each has its objects.
+    pg_nums: BTreeMap<PgId, u32>,
     large: u64,
 }
 
@@ -55,14 +61,23 @@ fn version(counter: u64) -> Version {
     Version { interval: Interval((counter / 50) as u32 + 1), counter }
 }
 
-fn object(n: u64) -> ObjectName {
-    ObjectName::new(format!("object {n}").into_bytes())
+/// One of six objects of a placement group.
+fn object(chance: &mut Chance, (pg, pg_num): (PgId, u32)) -> ObjectName {
+    let all = (0..).map(|n: u64| ObjectName::new(format!("object {n}").into_bytes()));
+    let mut own = all.filter(|name| name.pg(pg.pool, pg_num) == pg);
+    own.nth(chance.below(6) as usize).expect("there is no end of names")
 }
 
 impl Workload {
     /// `large`: up to so many bytes in a large write.
     pub(super) fn new(seed: u64, large: u64) -> Workload {
-        Workload { chance: Chance(seed), logs: BTreeMap::new(), large }
+        let pgs = (0..PG_NUM_FIRST).map(|seed| PgId { pool: PoolId(1), seed });
+        let pg_nums = pgs.map(|pg| (pg, PG_NUM_FIRST)).collect();
+        Workload { chance: Chance(seed), logs: BTreeMap::new(), pg_nums, large }
+    }
+
+    fn object(&mut self, pg: PgId) -> ObjectName {
+        object(&mut self.chance, (pg, self.pg_nums[&pg]))
     }
 
     pub(super) fn batch(&mut self) -> Vec<Write> {
@@ -71,7 +86,8 @@ impl Workload {
     }
 
     fn write(&mut self) -> Write {
-        let pg = PgId { pool: PoolId(1), seed: self.chance.below(2) as u32 };
+        let nth = self.chance.below(self.pg_nums.len() as u64) as usize;
+        let pg = *self.pg_nums.keys().nth(nth).expect("below the length");
         if let std::collections::btree_map::Entry::Vacant(new) = self.logs.entry(pg) {
             new.insert(Log::default());
             return Write::CreatePg { pg };
@@ -88,7 +104,8 @@ impl Workload {
             81..84 => self.trim(pg),
             84..86 => self.replace(pg),
             86..95 => self.install(pg),
-            95..97 => Write::RemoveObject { pg, object: object(self.chance.below(6)) },
+            95 => Write::RemoveObject { pg, object: self.object(pg) },
+            96 => self.split(pg),
             97 => {
                 let key = Bytes::from(vec![b's', self.chance.below(3) as u8]);
                 let value = (self.chance.below(3) > 0).then(|| self.chance.bytes(9));
@@ -110,7 +127,7 @@ impl Workload {
         let log = self.logs.get_mut(&pg).expect("made above");
         log.counter += 1;
         let version = version(log.counter);
-        let name = object(self.chance.below(6));
+        let name = object(&mut self.chance, (pg, self.pg_nums[&pg]));
         let kind = self.chance.below(20);
         let mut entry = LogEntry {
             version,
@@ -232,7 +249,23 @@ impl Workload {
         Write::ReplaceLog { pg, applied, staged }
     }
 
+    fn split(&mut self, pg: PgId) -> Write {
+        let from = self.pg_nums[&pg];
+        if from >= PG_NUM_MAX {
+            return Write::RemoveObject { pg, object: self.object(pg) };
+        }
+        let to = from + 1 + self.chance.below(u64::from(PG_NUM_MAX - from)) as u32;
+        for part in pg.children(from, to).chain([pg]) {
+            let mut log = self.logs[&pg].clone();
+            log.sizes.retain(|object, _| object.pg(pg.pool, to) == part);
+            self.logs.insert(part, log);
+            self.pg_nums.insert(part, to);
+        }
+        Write::SplitPg { pg, from, to }
+    }
+
     fn install(&mut self, pg: PgId) -> Write {
+        let object = self.object(pg);
         let chance = &mut self.chance;
         let part = match chance.below(10) {
             0 | 1 => Install::Start {},
@@ -249,6 +282,6 @@ impl Workload {
             }
             _ => Install::Abort {},
         };
-        Write::Install { pg, object: object(chance.below(6)), part }
+        Write::Install { pg, object, part }
     }
 }
