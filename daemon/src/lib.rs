@@ -2,6 +2,8 @@
 
 #[cfg(feature = "shell")]
 pub mod config;
+#[cfg(feature = "shell")]
+pub mod fsck;
 pub mod machine;
 #[cfg(feature = "shell")]
 pub mod metrics;

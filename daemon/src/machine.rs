@@ -12,10 +12,12 @@
 //! | `pg`, `log`, `core` | a group's state; its log in memory; what groups share |
 //! | `interval` | from the map to an interval in force (R4, R5, R6) |
 //! | `lease` | signs of life, leases (R5) |
+//! | `split` | groups that are divided when a pool grows |
 //! | `takeover` | sync, activation, promotion (R3, R7, R13) |
 //! | `request`, `queue`, `read`, `write` | the primary and its clients (R8 to R11) |
 //! | `replica` | members and learners during an interval (R8) |
-//! | `catch_up`, `copy` | learners (R12), whole objects, repairs |
+//! | `catch_up`, `copy`, `pace` | learners (R12), whole objects, repairs; what it may take from clients |
+//! | `scrub` | comparing copies, mending them, what is verified |
 //! | `report` | beats, asks, failures |
 //! | `execute`, `watch` | what a request does to its object |
 //!
@@ -29,16 +31,21 @@ mod copy;
 mod core;
 mod event;
 pub mod execute;
+pub mod inspect;
 mod interval;
 mod lease;
 mod log;
+mod lost;
 mod message;
+mod pace;
 mod pg;
 mod queue;
 mod read;
 mod replica;
 mod report;
 mod request;
+mod scrub;
+mod split;
 mod status;
 mod takeover;
 pub mod watch;
@@ -50,6 +57,7 @@ mod tests;
 pub use config::{Config, Fault, Identity};
 pub use event::{Action, Event, LinkId, MonitorCall, MonitorRequest};
 pub use message::{CommitPoint, MESSAGE_BYTES_MAX, Nonce, PeerMessage, Trimmed};
+pub use scrub::{Digest, Inconsistency, Scope, ScrubConfig, ScrubRecord, ScrubRun};
 pub use status::{PgRole, PgView, Status, Totals};
 
 use self::core::{Core, NOBODY, Pending, Stored, Timer};
@@ -82,6 +90,8 @@ mod key {
 pub struct Daemon<S: Store> {
     core: Core<S>,
     pgs: BTreeMap<PgId, Pg>,
+    /// Groups of which the store has lost something, and why.
+    lost: BTreeMap<PgId, String>,
     /// Requests for groups that are not here, by a map that is not here yet.
     early: Queue,
 }
@@ -116,12 +126,20 @@ impl<S: Store> Daemon<S> {
         let last: Incarnation = named(&core.store, key::INCARNATION)?.unwrap_or_default();
         core.incarnation = Incarnation(last.0 + 1);
         core.longest_lease_nanos = named(&core.store, key::LONGEST_LEASE)?.unwrap_or_default();
-        let mut pgs = BTreeMap::new();
+        let (mut pgs, mut lost) = (BTreeMap::new(), BTreeMap::new());
         for id in core.store.pgs() {
-            let state = core.store.load(id)?;
-            pgs.insert(id, Pg::load(id, core.incarnation.0, state)?);
+            let loaded = core.store.load(id);
+            match loaded.and_then(|state| Pg::load(id, core.incarnation.0, state)) {
+                Ok(pg) => drop(pgs.insert(id, pg)),
+                Err(StoreError::Damaged(why)) => {
+                    tracing::error!(pg = %id, why, "damaged: to be filled again from other copies");
+                    core.read_errors += 1;
+                    lost.insert(id, why);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Daemon { core, pgs, early: Queue::default() })
+        Ok(Daemon { core, pgs, lost, early: Queue::default() })
     }
 
     /// Runs `f` on a group, if it is here.
@@ -195,6 +213,9 @@ impl<S: Store> Daemon<S> {
         match timer {
             Timer::Heartbeat => self.core.heartbeat(),
             Timer::Notice => self.core.send_notices(),
+            Timer::Split => self.split_next(),
+            Timer::Copies => self.core.wake_copies(),
+            Timer::Scrub => self.look_for_scrubs(),
             Timer::Monitor => {} // every step ends with a look at what is due
             Timer::Pg(id) => self.with(id, |pg, core| {
                 if pg.wake.is_some_and(|at| at <= core.now) {
@@ -228,6 +249,7 @@ impl<S: Store> Daemon<S> {
         tracing::info!(id = %self.core.me, incarnation = %self.core.incarnation, "started");
         self.core.heartbeat();
         self.digest_map();
+        self.look_for_scrubs();
     }
 
     fn store_identity(&mut self, id: DaemonId, cluster: ClusterId) {
@@ -250,6 +272,9 @@ impl<S: Store> Daemon<S> {
                     let key = (to, object);
                     self.with(pg, |pg, core| pg.handle_push_read(core, &key, attempt, result));
                 }
+                Some(Pending::ScrubRead(pg, number)) => {
+                    self.with(pg, |pg, core| pg.handle_scrub_read(core, number, result));
+                }
                 _ => {}
             },
             Completion::Failed { error } => self.core.fail(&error),
@@ -267,7 +292,7 @@ impl<S: Store> Daemon<S> {
                 self.core.longest_lease_nanos = self.core.longest_lease_nanos.max(nanos);
             }
             Some(Pending::Pg(id, stored)) => self.with(id, |pg, core| match stored {
-                Stored::Confirmed(_) => pg.handle_confirmed(core),
+                Stored::Confirmed(interval) => pg.handle_confirmed(core, interval),
                 Stored::Log(interval, nonce, version) => {
                     if interval == pg.interval() && nonce == pg.synced.nonce {
                         pg.handle_log_stored(core, version);
@@ -281,6 +306,11 @@ impl<S: Store> Daemon<S> {
                 Stored::Part(object, attempt, next) => {
                     pg.handle_part_stored(core, object, attempt, next);
                 }
+                Stored::Repaired(interval, object) => {
+                    if interval == pg.interval() {
+                        pg.repaired(core, &object);
+                    }
+                }
             }),
             _ => {}
         }
@@ -289,7 +319,6 @@ impl<S: Store> Daemon<S> {
     fn handle_client(&mut self, link: LinkId, request: Request) {
         let id = request.id;
         let core = &mut self.core;
-        core.last_request = Some(core.now);
         core.done.requests += 1;
         if core.is_fenced(id.client) {
             return core.refuse(link, id, errno::EBLOCKLISTED, "this client is fenced");
@@ -298,7 +327,9 @@ impl<S: Store> Daemon<S> {
             return core.answer(link, id, Outcome::Refused { code, why });
         }
         core.clients.insert(id.client, link);
-        self.place(Waiting { link, since: self.core.now, request: Box::new(request) });
+        let waiting = Waiting { link, since: self.core.now, request: Box::new(request) };
+        self.core.earn(waiting.bytes());
+        self.place(waiting);
     }
 
     /// Brings a request to its group, if that is here.
@@ -313,9 +344,11 @@ impl<S: Store> Daemon<S> {
             };
             pg == request.pg && request.epoch >= pool.resend_since
         });
+        let is_to_come = !self.core.splits.is_empty() && is_right && self.is_to_come(request.pg);
+        let core = &mut self.core;
         match self.pgs.get_mut(&request.pg) {
             // Beside the group: it must not hold up those who are content with the map that is here.
-            _ if is_ahead => self.early.push(core, Wait::Group, waiting),
+            _ if is_ahead || is_to_come => self.early.push(core, Wait::Group, waiting),
             Some(pg) if is_right => pg.handle_request(core, waiting),
             _ => core.misdirected(waiting.link, request.id),
         }
@@ -380,6 +413,17 @@ impl<S: Store> Daemon<S> {
                 let scanned = Scanned { after, objects, end, as_of };
                 self.within(pg, interval, |pg, core| pg.handle_scanned(core, from, scanned));
             }
+            PeerMessage::Scrubbed { pg, interval, number, digests, covered, failed } => {
+                let answer = scrub::Answer { digests, covered, failed };
+                self.within(pg, interval, |pg, core| {
+                    pg.handle_scrubbed(core, from, number, answer);
+                });
+            }
+            PeerMessage::ScrubNoted { pg, interval, verified, record } => {
+                self.within(pg, interval, |pg, core| {
+                    pg.handle_scrub_noted(core, from, verified, record.as_ref());
+                });
+            }
             message => self.handle_primary(from, message),
         }
     }
@@ -422,6 +466,24 @@ impl<S: Store> Daemon<S> {
                     if let Some(entry) = entry.take() {
                         pg.handle_replicate(core, entry, committed);
                     }
+                });
+            }
+            PeerMessage::Scrub { pg, interval, number, deep, as_of, scope } => {
+                let mut ask = Some(scrub::Ask { number, deep, as_of, scope });
+                led(pg, interval, &mut |pg, core| {
+                    if let Some(ask) = ask.take() {
+                        pg.handle_scrub(core, from, ask);
+                    }
+                });
+            }
+            PeerMessage::Mend { pg, interval, object, version, as_of } => {
+                led(pg, interval, &mut |pg, core| {
+                    pg.handle_mend(core, object.clone(), version, as_of);
+                });
+            }
+            PeerMessage::ScrubNote { pg, interval, record, verified } => {
+                led(pg, interval, &mut |pg, core| {
+                    pg.handle_scrub_note(core, from, &record, verified);
                 });
             }
             PeerMessage::Committed { points } => {
@@ -488,6 +550,9 @@ impl Pg {
     /// Does whatever has become possible.
     fn attend<S: Store>(&mut self, core: &mut Core<S>) {
         core.lease_waits.remove(&self.id);
+        if core.splits.contains(&self.id) {
+            return; // what it knows of its interval is out of date
+        }
         self.consider_confirm(core);
         self.advance(core);
         self.answer_waiters(core);
@@ -498,11 +563,16 @@ impl Pg {
 
     /// Its time has come: repeats what got lost, ends what takes too long.
     fn tick<S: Store>(&mut self, core: &mut Core<S>) {
+        if core.splits.contains(&self.id) {
+            return;
+        }
         self.resend_overdue(core);
         self.join_again(core);
         self.retry_pulls(core);
         self.expire_pushes(core);
         self.continue_catch_up(core);
+        self.continue_digest(core);
+        self.continue_walk(core);
         if self.watches.wake_at().is_some_and(|at| at <= core.now) {
             let mut actions = Vec::new();
             self.watches.wake(core.now, &mut actions);

@@ -1,10 +1,11 @@
 //! The binary `store-daemon`: settings, signals, and the health port around [`store_daemon::shell`].
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use store_base::config::Loaded;
 use store_daemon::config::{Config, ROLE};
+use store_daemon::fsck::Fsck;
 use store_daemon::shell;
 use store_shell::program::{self, Around, Verb};
 use store_shell::telemetry::Endpoint;
@@ -20,9 +21,21 @@ store_shell::use_allocator!();
 #[command(name = "store-daemon", version)]
 struct Cli {
     #[command(subcommand)]
-    verb: Option<Verb>,
+    verb: Option<Instead>,
     #[command(flatten)]
     settings: Settings,
+}
+
+/// What is done instead of serving.
+#[derive(Debug, Subcommand)]
+enum Instead {
+    /// Reads every byte of a daemon's directory while the daemon does not run, and says what is lost.
+    ///
+    /// Ends with 0: nothing is wrong, 1: all that was wrong is mended, 4: something is still wrong, 8: the check
+    /// could not be made.
+    Fsck(Fsck),
+    #[command(flatten)]
+    Other(Verb),
 }
 
 #[derive(Debug, Args)]
@@ -98,9 +111,14 @@ impl Settings {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let verb = match cli.verb {
+        Some(Instead::Fsck(fsck)) => return fsck.run(),
+        Some(Instead::Other(verb)) => Some(verb),
+        None => None,
+    };
     let outcome = cli.settings.load().and_then(|loaded| {
         let health = loaded.value.metrics_listen.0;
-        program::run(loaded, health, cli.verb, serve)
+        program::run(loaded, health, verb, serve)
     });
     program::exit("store-daemon", outcome)
 }

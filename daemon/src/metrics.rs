@@ -40,6 +40,15 @@ pub const CAPACITY_BYTES: &str = "daemon_capacity_bytes";
 pub const USED_BYTES: &str = "daemon_used_bytes";
 /// Bytes that clients stored here.
 pub const STORED_BYTES: &str = "daemon_stored_bytes";
+/// Bytes in use that are given back in the background: freed and not free yet, or garbage of the index.
+pub const RECLAIMABLE_BYTES: &str = "daemon_reclaimable_bytes";
+/// Milliseconds that the opening of the store took.
+pub const OPENING_MILLIS: &str = "daemon_opening_millis";
+/// Bytes of log that were read for it; at most an eighth of the capacity and 256 MiB, but for what a full
+/// store had to add.
+pub const OPENING_LOG_BYTES: &str = "daemon_opening_log_bytes";
+/// Places where the log was found rotten at the opening.
+pub const OPENING_ROTTEN: &str = "daemon_opening_rotten";
 /// Objects here.
 pub const OBJECTS: &str = "daemon_objects";
 /// Placement groups here, by state.
@@ -58,6 +67,10 @@ pub const RECOVERY_PUSHES: &str = "daemon_recovery_pushes";
 pub const LOG_BYTES: &str = "daemon_log_bytes";
 /// Reads from the medium that failed their checksum, since the start.
 pub const READ_ERRORS: &str = "daemon_read_errors";
+/// Gauge: bytes of one copy that scrubs led here found sound in this life.
+pub const SCRUBBED_BYTES: &str = "daemon_scrubbed_bytes";
+/// Gauge: copies that scrubs led here had replaced and found good then, in this life.
+pub const SCRUB_REPAIRS: &str = "daemon_scrub_repairs";
 /// The newest map.
 pub const MAP_EPOCH: &str = "daemon_map_epoch";
 /// Calls to the monitor that failed.
@@ -114,6 +127,10 @@ pub struct DaemonMetrics {
     pub capacity_bytes: Gauge,
     pub used_bytes: Gauge,
     pub stored_bytes: Gauge,
+    pub reclaimable_bytes: Gauge,
+    pub opening_millis: Gauge,
+    pub opening_log_bytes: Gauge,
+    pub opening_rotten: Gauge,
     pub objects: Gauge,
     pub pgs: Family<StateLabel, Gauge>,
     pub pgs_serving: Gauge,
@@ -123,6 +140,10 @@ pub struct DaemonMetrics {
     pub recovery_pushes: Gauge,
     pub log_bytes: Gauge,
     pub read_errors: Gauge,
+    /// [`SCRUBBED_BYTES`].
+    pub scrubbed_bytes: Gauge,
+    /// [`SCRUB_REPAIRS`].
+    pub scrub_repairs: Gauge,
     pub map_epoch: Gauge,
     pub monitor_failures: Counter,
 }
@@ -146,6 +167,10 @@ impl Default for DaemonMetrics {
             capacity_bytes: Gauge::default(),
             used_bytes: Gauge::default(),
             stored_bytes: Gauge::default(),
+            reclaimable_bytes: Gauge::default(),
+            opening_millis: Gauge::default(),
+            opening_log_bytes: Gauge::default(),
+            opening_rotten: Gauge::default(),
             objects: Gauge::default(),
             pgs: Family::default(),
             pgs_serving: Gauge::default(),
@@ -155,6 +180,8 @@ impl Default for DaemonMetrics {
             recovery_pushes: Gauge::default(),
             log_bytes: Gauge::default(),
             read_errors: Gauge::default(),
+            scrubbed_bytes: Gauge::default(),
+            scrub_repairs: Gauge::default(),
             map_epoch: Gauge::default(),
             monitor_failures: Counter::default(),
         }
@@ -191,6 +218,10 @@ impl DaemonMetrics {
             (CAPACITY_BYTES, "Bytes that may be used", &self.capacity_bytes),
             (USED_BYTES, "Bytes in use", &self.used_bytes),
             (STORED_BYTES, "Bytes that clients stored", &self.stored_bytes),
+            (RECLAIMABLE_BYTES, "Bytes given back in the background", &self.reclaimable_bytes),
+            (OPENING_MILLIS, "Milliseconds of the opening", &self.opening_millis),
+            (OPENING_LOG_BYTES, "Bytes of log read at the opening", &self.opening_log_bytes),
+            (OPENING_ROTTEN, "Rotten places of the log", &self.opening_rotten),
             (OBJECTS, "Objects", &self.objects),
             (PGS_SERVING, "Placement groups led and served", &self.pgs_serving),
             (REQUESTS_WAITING, "Requests that wait", &self.requests_waiting),
@@ -199,6 +230,8 @@ impl DaemonMetrics {
             (RECOVERY_PUSHES, "Copies going out", &self.recovery_pushes),
             (LOG_BYTES, "Bytes of logs in memory", &self.log_bytes),
             (READ_ERRORS, "Reads that failed their checksum", &self.read_errors),
+            (SCRUBBED_BYTES, "Bytes that scrubs found sound", &self.scrubbed_bytes),
+            (SCRUB_REPAIRS, "Copies replaced and verified by scrubs", &self.scrub_repairs),
             (MAP_EPOCH, "The newest map", &self.map_epoch),
         ] {
             registry.register(name, help, gauge.clone());

@@ -17,6 +17,7 @@
 //!   before `done_to` is whole unless an entry behind `from` has a newer version of it.
 //! - A scan's answer counts only if the learner has applied exactly what the primary had.
 
+use super::config::Fault;
 use super::core::{Core, NOBODY, Pending, Stored};
 use super::log::Log;
 use super::message::{PeerMessage, Trimmed};
@@ -77,6 +78,11 @@ impl CatchUp {
     pub(crate) fn tally(&self) -> (u64, bool) {
         // On its way to the disk is not there yet.
         (self.missing.len() as u64, self.more || self.finishing || self.missing.is_empty())
+    }
+
+    /// Whether everything is compared, or only what the log names.
+    pub(crate) fn is_scanning(&self) -> bool {
+        self.scanning
     }
 
     pub(crate) fn from(&self) -> Version {
@@ -231,6 +237,11 @@ impl Pg {
 
     /// Works out what is missing, from the log.
     pub(crate) fn begin_catch_up<S: Store>(&mut self, core: &mut Core<S>) {
+        let (pool, pg_num, id) = (self.id.pool, self.pg_num, self.id);
+        // A log has entries of objects that were split off.
+        let is_own = |object: &ObjectName| {
+            !object.name.is_empty() && (pg_num == 0 || object.pg(pool, pg_num) == id)
+        };
         let Some(catch_up) = &mut self.catch_up else { return };
         catch_up.frontier.clone_from(&catch_up.done_to);
         catch_up.more = catch_up.scanning;
@@ -241,7 +252,7 @@ impl Pg {
         let applied = self.log.applied();
         let mut last: BTreeMap<&ObjectName, (Version, bool)> = BTreeMap::new();
         for entry in self.log.behind(catch_up.from).take_while(|entry| entry.version <= applied) {
-            if !entry.object.name.is_empty() && !catch_up.is_behind_frontier(&entry.object) {
+            if is_own(&entry.object) && !catch_up.is_behind_frontier(&entry.object) {
                 last.insert(&entry.object, (entry.version, entry.removes));
             }
         }
@@ -477,7 +488,9 @@ impl Pg {
         }
         let Some(catch_up) = &mut self.catch_up else { return };
         for (object, version) in theirs {
-            if own.get(&object).map(|info| info.version) != Some(version) {
+            let has = own.get(&object).map(|info| info.version);
+            let is_taken = core.config.fault == Fault::BackfillSkips && has.is_some();
+            if has != Some(version) && !is_taken {
                 catch_up.missing.insert(object, version);
             }
         }

@@ -1,5 +1,6 @@
 //! Limits and times of the machine: one documented struct.
 
+use super::scrub::ScrubConfig;
 use std::time::Duration;
 
 /// Settings of the machine. Every queue, retry and timeout has its bound here.
@@ -70,6 +71,11 @@ pub struct Config {
     pub pushes_max: usize,
     /// Copies that a daemon sends at once while clients are served.
     pub pushes_busy_max: usize,
+    /// Share of a daemon's work, in per cent, that copies may take while clients are served. More heals sooner
+    /// and slows clients down.
+    pub recovery_share_percent: u64,
+    /// Bytes per second that copies may take however busy clients are.
+    pub recovery_bytes_min: u64,
     /// How long after a client's last request the daemon counts as busy.
     pub busy_for: Duration,
     /// Pulls that wait for their turn; beyond it they are refused and asked for again.
@@ -90,6 +96,9 @@ pub struct Config {
     /// How often a damaged object is fetched before its reads fail.
     pub repair_attempts_max: u32,
 
+    /// Limits and times of scrub.
+    pub scrub: ScrubConfig,
+
     /// **For tests only**: a planted fault.
     pub fault: Fault,
 }
@@ -106,6 +115,34 @@ pub enum Fault {
     NoLeaseWait,
     /// A resent request is taken for a new one.
     NoDedupe,
+    /// Reads are answered though leases have run out.
+    ReadWithoutLease,
+    /// An interval is acted in that is not stored.
+    ForgetInterval,
+    /// A new primary drops what it does not know to be committed.
+    DropTail,
+    /// A member applies an entry when it has it, not when all have.
+    ApplyUncommitted,
+    /// A backfill takes an object of any version for the right one.
+    BackfillSkips,
+    /// A learner says that it lacks nothing before it is so.
+    CompleteEarly,
+    /// A trim forgets which requests were there.
+    TrimLosesRequests,
+    /// A copy is removed as soon as the daemon is no member any more.
+    RemoveEarly,
+    /// Copies go out without omap.
+    CopySkipsOmap,
+    /// What a learner has not compared yet is not said to be missing.
+    TellFewerMissing,
+    /// Mutations lose their xattrs.
+    LoseXattrs,
+    /// When a pool grows, children begin with nothing where the parent is.
+    EmptyChild,
+    /// A repair counts without a second look at the copy.
+    NoReverify,
+    /// A scrub takes the primary's copy for what another member's is, without reading it.
+    TrustPrimaryDigest,
 }
 
 impl Default for Config {
@@ -137,6 +174,8 @@ impl Default for Config {
             pulls_max: 16,
             pushes_max: 32,
             pushes_busy_max: 8,
+            recovery_share_percent: 20,
+            recovery_bytes_min: 1 << 20,
             busy_for: Duration::from_millis(100),
             pushes_waiting_max: 256,
             push_part_bytes: 1 << 20,
@@ -146,6 +185,7 @@ impl Default for Config {
             scan_objects_max: 512,
             missing_scan_max: 1024,
             repair_attempts_max: 10,
+            scrub: ScrubConfig::default(),
             fault: Fault::None,
         }
     }

@@ -1,10 +1,13 @@
 //! What all placement groups of a daemon share: the store, the tickets, time, the map, what goes out.
 
 use super::config::{Config, Fault, Identity};
+use super::copy::Urgency;
 use super::event::{Action, LinkId, MonitorRequest};
 use super::lease::Peer;
 use super::message::{CommitPoint, Nonce, PeerMessage};
+use super::pace::Pace;
 use super::report::Monitor;
+use super::scrub::ScrubCore;
 use super::status::Totals;
 use crate::store::{Store, StoreError, Write};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +37,8 @@ pub(crate) enum Pending {
     JobRead(PgId, u64, usize),
     /// A read for a copy that is being sent.
     PushRead(PgId, DaemonId, ObjectName, u64),
+    /// A read for a digest, of which round.
+    ScrubRead(PgId, u64),
 }
 
 /// What of a placement group became durable.
@@ -47,6 +52,8 @@ pub(crate) enum Stored {
     Complete(Interval, Nonce),
     /// A part of a copy: of what, of which attempt, and which part is next.
     Part(ObjectName, u64, u32),
+    /// A good copy in place of a damaged one.
+    Repaired(Interval, ObjectName),
 }
 
 /// When something must be looked at.
@@ -58,6 +65,12 @@ pub(crate) enum Timer {
     Monitor,
     /// Commit points for idle members.
     Notice,
+    /// The next group to divide.
+    Split,
+    /// Copies that wait for credit.
+    Copies,
+    /// What is to be scrubbed.
+    Scrub,
     /// A placement group.
     Pg(PgId),
 }
@@ -84,6 +97,8 @@ pub(crate) struct Core<S> {
     pub(crate) map: Arc<OsdMap>,
     /// Groups and their primaries, by the epoch in which their interval began.
     pub(crate) changed_since: BTreeMap<Epoch, Vec<(PgId, DaemonId)>>,
+    /// Groups that are to be divided before anything else is done with them.
+    pub(crate) splits: BTreeSet<PgId>,
     pub(crate) peers: BTreeMap<DaemonId, Peer>,
     pub(crate) last_heartbeat: Option<Time>,
     pub(crate) monitor: Monitor,
@@ -103,15 +118,16 @@ pub(crate) struct Core<S> {
     notices: BTreeMap<DaemonId, BTreeMap<PgId, CommitPoint>>,
     /// The stream on which each client last asked something.
     pub(crate) clients: BTreeMap<ClientId, LinkId>,
-    pub(crate) last_request: Option<Time>,
+    pub(crate) pace: Pace,
     pub(crate) waiting_bytes: usize,
     pub(crate) jobs_open: usize,
     pub(crate) pulls_open: usize,
-    /// Placement groups that would pull if there were room.
-    pub(crate) pulls_wanted: BTreeSet<PgId>,
+    /// Placement groups that would pull if there were room, and how urgent each is.
+    pub(crate) pulls_wanted: BTreeMap<PgId, Urgency>,
     pub(crate) pushes_open: usize,
     /// Placement groups with copies to send that wait for their turn.
-    pub(crate) pushes_wanted: BTreeSet<PgId>,
+    pub(crate) pushes_wanted: BTreeMap<PgId, Urgency>,
+    pub(crate) scrub: ScrubCore,
     pub(crate) read_errors: u64,
     /// What was done since the start.
     pub(crate) done: Totals,
@@ -137,6 +153,7 @@ impl<S: Store> Core<S> {
             longest_lease_nanos: 0,
             map: Arc::new(OsdMap::default()),
             changed_since: BTreeMap::new(),
+            splits: BTreeSet::new(),
             peers: BTreeMap::new(),
             last_heartbeat: None,
             monitor: Monitor::default(),
@@ -151,13 +168,14 @@ impl<S: Store> Core<S> {
             numbers: 0,
             notices: BTreeMap::new(),
             clients: BTreeMap::new(),
-            last_request: None,
+            pace: Pace::default(),
             waiting_bytes: 0,
             jobs_open: 0,
             pulls_open: 0,
-            pulls_wanted: BTreeSet::new(),
+            pulls_wanted: BTreeMap::new(),
             pushes_open: 0,
-            pushes_wanted: BTreeSet::new(),
+            pushes_wanted: BTreeMap::new(),
+            scrub: ScrubCore::default(),
             read_errors: 0,
             done: Totals::default(),
             early: Vec::new(),
@@ -302,11 +320,6 @@ impl<S: Store> Core<S> {
     pub(crate) fn is_fenced(&self, client: ClientId) -> bool {
         let until = self.map.blocklist.get(&client);
         until.is_some_and(|until| *until > self.wall().secs)
-    }
-
-    /// Whether clients were served lately: copies then take less.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.last_request.is_some_and(|at| self.now.since(at) < self.config.busy_for)
     }
 
     /// Whether a share of the medium is used.

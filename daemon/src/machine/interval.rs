@@ -14,11 +14,12 @@ use super::core::{Core, NOBODY, Pending, Stored};
 use super::execute::Overlay;
 use super::pg::{Pg, Phase, Primary, Progress, Replica, Role, Synced, key};
 use super::report::AskKind;
+use super::scrub::ScrubRecord;
 use crate::store::{Store, Write};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store_base::map::{OsdMap, PgRecord, Pool};
-use store_base::{DaemonId, PgId, Time};
+use store_base::{DaemonId, Interval, PgId, Time};
 
 /// Whether a record gives a daemon something to do.
 fn involves(record: &PgRecord, daemon: DaemonId) -> bool {
@@ -49,6 +50,8 @@ impl<S: Store> Daemon<S> {
             return;
         }
         self.core.index_changes(&map);
+        self.find_splits(&map);
+        self.attend_lost(&map);
         self.create_pgs(&map);
         let mut peers = Vec::new();
         let ids: Vec<_> = self.pgs.keys().copied().collect();
@@ -60,7 +63,10 @@ impl<S: Store> Daemon<S> {
                             record.members.iter().chain(&record.learners).chain(&record.holders),
                         );
                     }
-                    self.with(id, |pg, core| pg.learn(core, record, pool));
+                    // One that is to be divided learns of its interval behind that.
+                    if !self.core.splits.contains(&id) {
+                        self.with(id, |pg, core| pg.learn(core, record, pool));
+                    }
                 }
                 // Pool ids are never given again: one that is not there and was given is deleted.
                 (_, None) if id.pool.0 <= map.pool_max => self.remove_pg(id),
@@ -79,8 +85,11 @@ impl<S: Store> Daemon<S> {
 
     fn create_pgs(&mut self, map: &OsdMap) {
         for (id, record) in &map.pgs {
-            if involves(record, self.core.me) && !self.pgs.contains_key(id) {
-                self.pgs.insert(*id, Pg::new(*id, self.core.incarnation.0));
+            let is_here = self.pgs.contains_key(id) || self.lost.contains_key(id);
+            if involves(record, self.core.me) && !is_here && !self.is_to_come(*id) {
+                let pg_num = map.pools.get(&id.pool).map_or(0, |pool| pool.pg_num);
+                let pg = Pg { pg_num, ..Pg::new(*id, self.core.incarnation.0) };
+                self.pgs.insert(*id, pg);
             }
         }
     }
@@ -101,14 +110,18 @@ impl<S: Store> Daemon<S> {
     /// Removes copies that nobody can ever need again: the group is active and at full size without us.
     fn remove_strays(&mut self, map: &OsdMap) {
         let me = self.core.me;
+        let early = self.core.config.fault == Fault::RemoveEarly;
+        let splits = &self.core.splits;
         let is_stray = |id: &PgId, pg: &Pg| {
-            map.pgs.get(id).is_some_and(|record| {
-                !involves(record, me)
-                    && !record.holders.contains(&me)
-                    && record.is_active()
-                    && record.members.len() >= pg.size
-                    && record.learners.is_empty()
-            })
+            !splits.contains(id)
+                && map.pgs.get(id).is_some_and(|record| {
+                    !involves(record, me)
+                        && (early || !record.holders.contains(&me))
+                        && (early
+                            || record.is_active()
+                                && record.members.len() >= pg.size
+                                && record.learners.is_empty())
+                })
         };
         let strays: Vec<_> =
             self.pgs.iter().filter(|(id, pg)| is_stray(id, pg)).map(|(id, _)| *id).collect();
@@ -153,6 +166,7 @@ impl Pg {
     pub(crate) fn leave<S: Store>(&mut self, core: &mut Core<S>) {
         self.role = Role::Idle;
         self.stop_copies(core);
+        self.stop_scrub(core);
         core.monitor.forget_asks(self.id);
         core.lease_waits.remove(&self.id);
     }
@@ -165,6 +179,12 @@ impl Pg {
             && core.speaks;
         if !is_due {
             core.grant_waits.remove(&self.id);
+            return;
+        }
+        if self.is_old_copy(core) && core.config.fault != Fault::EmptyChild {
+            tracing::error!(pg = %self.id, here = %self.confirmed.interval,
+                least = %self.known.confirmed, "the copy here is older than what it was; not taking part");
+            core.ask(self.id, self.known.interval, AskKind::Disown);
             return;
         }
         if self.known.primary == core.me && !self.leads(core) {
@@ -181,6 +201,14 @@ impl Pg {
         self.confirm(core);
     }
 
+    /// Whether the record counts on something that is not here: the directory was restored from a backup, or
+    /// lost a part.
+    fn is_old_copy<S: Store>(&self, core: &Core<S>) -> bool {
+        let least = self.known.confirmed;
+        let has_less = self.confirmed.interval < least || (least.0 > 0 && self.catch_up.is_some());
+        self.known.holders.contains(&core.me) && has_less
+    }
+
     /// Until when leases may be out that stand against the newest interval. Only the primary of the interval
     /// confirmed can count on any: one that was confirmed before it had its own run out, or was the same.
     fn confirm_wait<S: Store>(&self, core: &Core<S>) -> Time {
@@ -195,12 +223,23 @@ impl Pg {
         let record = self.known.clone();
         let mut batch = Vec::new();
         if !self.stored {
+            // Whatever will be here is written from now on, and writing verifies.
+            self.scrub.record = ScrubRecord::new(core.wall().secs);
             batch.push(Write::CreatePg { pg: self.id });
+            batch.push(self.meta(key::PG_NUM, &self.pg_num));
+            batch.push(self.meta(key::SCRUB, &self.scrub.record));
         }
-        batch.push(self.meta(key::CONFIRMED, &record));
+        if core.config.fault != Fault::ForgetInterval || !self.stored {
+            batch.push(self.meta(key::CONFIRMED, &record));
+        }
         if record.primary == core.me {
             let synced = Synced { interval: record.interval, nonce: 0 };
             batch.push(self.meta(key::SYNCED, &synced));
+            // Forced: what is here is the truth now, whatever was to be brought in.
+            if self.catch_up.is_some() {
+                let key = bytes::Bytes::from_static(key::CATCH_UP);
+                batch.push(Write::Meta { pg: self.id, key, value: None });
+            }
         }
         let pending = Pending::Pg(self.id, Stored::Confirmed(record.interval));
         if core.submit(Some(pending), batch).is_ok() {
@@ -212,18 +251,26 @@ impl Pg {
     }
 
     /// The interval is durable: act in it, unless a newer one is known.
-    pub(crate) fn handle_confirmed<S: Store>(&mut self, core: &mut Core<S>) {
-        let Some(record) = self.confirming.take() else { return };
+    pub(crate) fn handle_confirmed<S: Store>(&mut self, core: &mut Core<S>, interval: Interval) {
+        let Some(record) = self.confirming.take_if(|record| record.interval == interval) else {
+            return;
+        };
+        self.note_confirmed(core, record);
+        if self.known.interval == self.confirmed.interval {
+            self.resume(core);
+        }
+        core.attention.insert(self.id);
+    }
+
+    /// The interval is in the store.
+    pub(crate) fn note_confirmed<S: Store>(&mut self, core: &Core<S>, record: PgRecord) {
         tracing::info!(pg = %self.id, interval = %record.interval, primary = %record.primary,
             members = ?record.members, "interval confirmed");
         self.confirmed = record;
         if self.confirmed.primary == core.me {
             self.synced = Synced { interval: self.confirmed.interval, nonce: 0 };
+            self.catch_up = None;
         }
-        if self.known.interval == self.confirmed.interval {
-            self.resume(core);
-        }
-        core.attention.insert(self.id);
     }
 
     /// Takes up the role of the interval confirmed.
@@ -258,6 +305,11 @@ impl Pg {
     }
 
     fn lead<S: Store>(&mut self, core: &mut Core<S>) {
+        if core.config.fault == Fault::DropTail {
+            let after = self.log.applied();
+            let _ = core.submit(None, vec![Write::DropStaged { pg: self.id, after }]);
+            self.log.drop_behind(after);
+        }
         let progress = || Progress { sent: core.now, ..Progress::default() };
         let others = self.confirmed.members.iter().filter(|member| **member != core.me);
         let members: BTreeMap<_, _> = others.map(|member| (*member, progress())).collect();

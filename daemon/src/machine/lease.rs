@@ -84,7 +84,11 @@ impl<S: Store> Core<S> {
     /// Groups that no lease to `holder` may cover while the newest map it has processed is `epoch`.
     fn exceptions(&self, holder: DaemonId, epoch: Epoch) -> Vec<PgId> {
         let newer = self.changed_since.range(epoch.next()..).flat_map(|(_, pgs)| pgs);
-        newer.filter(|(_, primary)| *primary != holder).map(|(pg, _)| *pg).collect()
+        // Who has not heard of a split serves what is a child's, and somebody else may lead the child.
+        let is_split =
+            |pg: &PgId| self.map.pools.get(&pg.pool).is_some_and(|pool| pool.resend_since > epoch);
+        let newer = newer.filter(|(pg, primary)| *primary != holder || is_split(pg));
+        newer.map(|(pg, _)| *pg).collect()
     }
 
     /// Indexes the groups of a map by the epoch in which their interval began.

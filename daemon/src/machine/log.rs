@@ -12,7 +12,7 @@ use super::message::Trimmed;
 use crate::store::{Change, LogEntry, Mutation};
 use std::collections::{BTreeMap, VecDeque};
 use store_base::op::OpResult;
-use store_base::{RequestId, Version};
+use store_base::{ObjectName, RequestId, Version};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +72,17 @@ impl Log {
         log.kept_from = count;
         staged.into_iter().for_each(|entry| log.push(entry));
         log
+    }
+
+    /// What a part of the group has: all entries, of which only those of its own objects have effect.
+    pub(crate) fn part(&self, is_own: impl Fn(&ObjectName) -> bool) -> Log {
+        let staged = self.staged_entries().cloned().map(|mut entry| {
+            if !is_own(&entry.object) {
+                entry.forget_effect();
+            }
+            entry
+        });
+        Log::new(self.tail, self.applied_entries().cloned().collect(), staged.collect())
     }
 
     /// The last entry, or what came before the first.

@@ -16,7 +16,11 @@
 //! | Committed | primary → member, learner | applied at the primary up to here |
 //! | Pull, Push, PushAck, PullRefused | whoever lacks an object ↔ whoever has it | a copy, in parts |
 //! | Scan, Scanned | learner ↔ primary | names and versions, for backfill |
+//! | Scrub, Scrubbed | primary ↔ member | digests of what there is |
+//! | Mend | primary → member | "your copy is bad" |
+//! | ScrubNote, ScrubNoted | primary ↔ member, learner | what is known of the group's scrubbing |
 
+use super::scrub::{Digest, Scope, ScrubRecord};
 use crate::store::{Install, LogEntry};
 use std::collections::BTreeMap;
 use store_base::{ClientId, Epoch, Incarnation, Interval, ObjectName, PgId, Version};
@@ -227,6 +231,71 @@ pub enum PeerMessage {
         /// What had been applied at the primary.
         as_of: Version,
     },
+    /// Asks for digests, made when the receiver has applied `as_of`.
+    Scrub {
+        /// Which.
+        pg: PgId,
+        /// The interval.
+        interval: Interval,
+        /// Names the round; answers to others are ignored.
+        number: u64,
+        /// Bytes are read too.
+        deep: bool,
+        /// What the primary had applied when the round began.
+        as_of: Version,
+        /// Of what.
+        scope: Scope,
+    },
+    /// The answer.
+    Scrubbed {
+        /// Which.
+        pg: PgId,
+        /// The interval.
+        interval: Interval,
+        /// Of the round.
+        number: u64,
+        /// Of every object in the scope that is there.
+        digests: Vec<Digest>,
+        /// Up to here everything was looked at; `None`: the whole scope.
+        covered: Option<ObjectName>,
+        /// Why objects could not be listed; empty if they could.
+        failed: String,
+    },
+    /// The receiver's copy of an object is bad: it must fetch the primary's, or remove its own.
+    Mend {
+        /// Which.
+        pg: PgId,
+        /// The interval.
+        interval: Interval,
+        /// The object.
+        object: ObjectName,
+        /// Of the copy to fetch; `None`: there must be none.
+        version: Option<Version>,
+        /// What the primary had applied when it judged.
+        as_of: Version,
+    },
+    /// What the primary knows of the group's scrubbing.
+    ScrubNote {
+        /// Which.
+        pg: PgId,
+        /// The interval.
+        interval: Interval,
+        /// What.
+        record: ScrubRecord,
+        /// The receiver's own copies were verified since then; 0: nothing is said of that.
+        verified: u64,
+    },
+    /// The answer: since when the sender's own copies are verified.
+    ScrubNoted {
+        /// Which.
+        pg: PgId,
+        /// The interval.
+        interval: Interval,
+        /// Since when; 0: not known.
+        verified: u64,
+        /// What the sender knows, if it is newer.
+        record: Option<ScrubRecord>,
+    },
 }
 
 store_base::codec_enum!(PeerMessage {
@@ -245,6 +314,11 @@ store_base::codec_enum!(PeerMessage {
     51 => PullRefused { pg, interval, object, attempt, damaged },
     64 => Scan { pg, interval, after },
     65 => Scanned { pg, interval, after, objects, end, as_of },
+    96 => Scrub { pg, interval, number, deep, as_of, scope },
+    97 => Scrubbed { pg, interval, number, digests, covered, failed },
+    98 => Mend { pg, interval, object, version, as_of },
+    99 => ScrubNote { pg, interval, record, verified },
+    100 => ScrubNoted { pg, interval, verified, record },
 });
 
 /// One of many in [`PeerMessage::Committed`].
@@ -337,9 +411,32 @@ mod tests {
                 pg,
                 interval,
                 after: Some(object.clone()),
-                objects: vec![(object, version)],
+                objects: vec![(object.clone(), version)],
                 end: true,
                 as_of: version,
+            },
+            PeerMessage::Scrub {
+                pg,
+                interval,
+                number: 7,
+                deep: true,
+                as_of: version,
+                scope: Scope::Range { after: Some(object.clone()), to: None, max: 9 },
+            },
+            PeerMessage::Scrubbed {
+                pg,
+                interval,
+                number: 7,
+                digests: vec![Digest { object: object.clone(), version, ..Digest::default() }],
+                covered: Some(object.clone()),
+                failed: "no".into(),
+            },
+            PeerMessage::Mend { pg, interval, object, version: Some(version), as_of: version },
+            PeerMessage::ScrubNoted {
+                pg,
+                interval,
+                verified: 3,
+                record: Some(ScrubRecord::default()),
             },
         ]
     }

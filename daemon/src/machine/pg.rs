@@ -18,6 +18,7 @@ use super::log::Log;
 use super::message::{Nonce, Trimmed};
 use super::queue::{Queue, Recent};
 use super::read::Job;
+use super::scrub::{Scrub, ScrubRecord};
 use super::watch::Watches;
 use crate::store::{PgState, Store, StoreError, Write};
 use bytes::Bytes;
@@ -33,6 +34,9 @@ pub(crate) mod key {
     pub(crate) const SYNCED: &[u8] = b"synced";
     pub(crate) const CATCH_UP: &[u8] = b"catch_up";
     pub(crate) const TRIMMED: &[u8] = b"trimmed";
+    /// The `pg_num` of the pool by which the objects are here.
+    pub(crate) const PG_NUM: &[u8] = b"pg_num";
+    pub(crate) const SCRUB: &[u8] = b"scrub";
     /// The entry before the first of the log.
     pub(crate) const TAIL: &[u8] = b"tail";
 }
@@ -174,6 +178,9 @@ pub(crate) struct Pg {
     /// It is in the store.
     pub(crate) stored: bool,
 
+    /// The `pg_num` of the pool by which the objects are here; durable. 0: not known yet.
+    pub(crate) pg_num: u32,
+
     // What the map says.
     pub(crate) known: PgRecord,
     pub(crate) size: usize,
@@ -211,6 +218,7 @@ pub(crate) struct Pg {
     pub(crate) pushes: BTreeMap<(DaemonId, ObjectName), Push>,
     /// Objects whose copy here is damaged, and how often a good one was asked for.
     pub(crate) damaged: BTreeMap<ObjectName, u32>,
+    pub(crate) scrub: Scrub,
     pub(crate) wake: Option<Time>,
 }
 
@@ -221,6 +229,7 @@ impl Pg {
             id,
             loaded: false,
             stored: false,
+            pg_num: 0,
             known: PgRecord::default(),
             size: 0,
             min_size: 0,
@@ -243,6 +252,7 @@ impl Pg {
             pulls: BTreeMap::new(),
             pushes: BTreeMap::new(),
             damaged: BTreeMap::new(),
+            scrub: Scrub::default(),
             wake: None,
         }
     }
@@ -263,13 +273,16 @@ impl Pg {
             }
             None => None,
         };
+        let record: ScrubRecord = value(meta.get(key::SCRUB)).map_err(|()| damaged(key::SCRUB))?;
         Ok(Pg {
             loaded: true,
             stored: true,
+            pg_num: value(meta.get(key::PG_NUM)).map_err(|()| damaged(key::PG_NUM))?,
             confirmed: value(meta.get(key::CONFIRMED)).map_err(|()| damaged(key::CONFIRMED))?,
             synced: value(meta.get(key::SYNCED)).map_err(|()| damaged(key::SYNCED))?,
             trimmed: value(meta.get(key::TRIMMED)).map_err(|()| damaged(key::TRIMMED))?,
             catch_up,
+            scrub: Scrub { record, ..Scrub::default() },
             log: Log::new(tail, state.applied, state.staged),
             ..Pg::new(id, seed)
         })

@@ -73,6 +73,7 @@ impl Pg {
         index: usize,
         result: Result<Bytes, StoreError>,
     ) {
+        core.earn(result.as_ref().map_or(0, Bytes::len));
         let Some(job) = self.jobs.get_mut(&number) else { return };
         if job.data[index].replace(result).is_none() {
             job.left -= 1;

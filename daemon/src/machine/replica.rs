@@ -8,8 +8,10 @@
 //! - Only what the primary calls committed is applied, in the order of the log. On a learner, entries of
 //!   objects that it lacks go by without effect.
 
+use super::config::Fault;
 use super::core::{Core, Pending, Stored};
-use super::message::PeerMessage;
+use super::log::mutation_bytes;
+use super::message::{PeerMessage, Trimmed};
 use super::pg::{Pg, Role, key};
 use crate::store::{LogEntry, Store, Write};
 use store_base::Version;
@@ -40,7 +42,10 @@ impl Pg {
             self.ask_for_gap(core);
             return;
         }
+        core.earn(entry.mutation.as_ref().map_or(0, mutation_bytes));
         let version = entry.version;
+        let is_hasty = core.config.fault == Fault::ApplyUncommitted;
+        let committed = if is_hasty { version } else { committed };
         let pending =
             Pending::Pg(self.id, Stored::Log(self.interval(), self.synced.nonce, version));
         let stage = Write::Stage { pg: self.id, entry: entry.clone() };
@@ -151,6 +156,9 @@ impl Pg {
             return;
         };
         self.trimmed.bound(core.config.trimmed_clients_max);
+        if core.config.fault == Fault::TrimLosesRequests {
+            self.trimmed = Trimmed::default();
+        }
         let batch = vec![
             Write::TrimLog { pg: self.id, to },
             self.meta(key::TRIMMED, &self.trimmed),
@@ -165,6 +173,7 @@ impl Pg {
         let Role::Replica(replica) = &self.role else { return };
         let Some(stored) = replica.stored else { return };
         let (missing, scanning) = match &self.catch_up {
+            Some(_) if core.config.fault == Fault::CompleteEarly => (0, false),
             Some(catch_up) => catch_up.tally(),
             None => (0, false),
         };

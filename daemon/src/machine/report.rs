@@ -9,6 +9,7 @@
 //! - Counts are of this daemon's own store and of what learners said, in the interval named.
 
 use super::Daemon;
+use super::config::Fault;
 use super::core::{Core, NOBODY, Timer};
 use super::event::{MonitorCall, MonitorRequest};
 use super::pg::{Pg, Phase, Progress, Role};
@@ -18,12 +19,15 @@ use std::time::Duration;
 use store_base::map::OsdMap;
 use store_base::wire::{
     BeatReply, BeatRequest, BootReply, BootRequest, FailureReport, PgAsk, PgAskBatch, PgReport,
-    pg_ask,
+    ScrubRun, pg_ask,
 };
 use store_base::{ClusterId, DaemonId, Incarnation, Interval, PgId, Time};
 
 /// A request that has waited for this long is slow.
 pub(crate) const SLOW_AFTER: Duration = Duration::from_secs(30);
+
+/// Objects with bad copies that are named to the monitor, per group.
+const BAD_LINES_MAX: usize = 8;
 
 /// What is asked of the monitor for a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,10 @@ pub(crate) enum AskKind {
     Promote(DaemonId),
     /// R6.
     Reform,
+    /// The copy here is older than what this daemon had as a holder.
+    Disown,
+    /// What this daemon has of the group is no copy any more.
+    Lost,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +99,7 @@ impl<S: Store> Core<S> {
         self.monitor.news.remove(&pg);
         self.monitor.changed.remove(&pg);
         self.attention.remove(&pg);
+        self.splits.remove(&pg);
         self.lease_waits.remove(&pg);
         self.grant_waits.remove(&pg);
         self.pulls_wanted.remove(&pg);
@@ -203,6 +212,8 @@ fn wire_ask(pg: PgId, ask: &Ask) -> PgAsk {
         AskKind::Activate => (pg_ask::Kind::Activate, NOBODY),
         AskKind::Promote(learner) => (pg_ask::Kind::Promote, learner),
         AskKind::Reform => (pg_ask::Kind::Reform, NOBODY),
+        AskKind::Disown => (pg_ask::Kind::Disown, NOBODY),
+        AskKind::Lost => (pg_ask::Kind::Lost, NOBODY),
     };
     PgAsk {
         pool: pg.pool.0 as u64,
@@ -307,6 +318,11 @@ impl<S: Store> Daemon<S> {
             all_pgs,
             read_errors: core.read_errors,
             number: core.monitor.beat_number,
+            wall_millis: core.wall().millis(),
+            stored_bytes: usage.stored_bytes,
+            reclaimable_bytes: 0,
+            recovered_objects: core.done.objects_in.saturating_sub(core.done.repairs),
+            recovered_bytes: core.done.bytes_in,
         };
         let now = self.core.now;
         self.core.monitor.last_beat = now;
@@ -327,6 +343,8 @@ impl Pg {
             return None;
         }
         let usage = core.store.pg_usage(self.id);
+        let (full, below) = self.tally(usage.objects);
+        let record = &self.scrub.record;
         let head = self.log.head();
         Some(PgReport {
             pool: self.id.pool.0 as u64,
@@ -335,13 +353,66 @@ impl Pg {
             state: self.state_words(),
             objects: usage.objects,
             bytes: usage.bytes,
-            missing: self.missing_copies(usage.objects),
+            missing: self.missing_copies(core, usage.objects),
             log_first: self.log.tail().counter,
             log_last: head.counter,
             log_last_interval: head.interval.0.into(),
             primary: is_primary,
-            last_scrub_secs: 0,
+            last_scrub_secs: record.light,
+            last_deep_scrub_secs: record.deep,
+            full_objects: full,
+            below_objects: below,
+            verified_secs: self.verified_since(core),
+            scrub_errors: record.errors(),
+            lost_objects: record.lost(),
+            bad_objects: self.bad_lines(),
+            scrub_found: record.found,
+            scrub_repaired: record.repaired,
+            scrub_order_done: record.order_done,
+            scrub: self.run_report(core),
         })
+    }
+
+    fn run_report<S: Store>(&self, core: &Core<S>) -> Option<ScrubRun> {
+        let run = self.scrub.record.run.as_ref()?;
+        Some(ScrubRun {
+            deep: run.deep,
+            order: run.order,
+            started_secs: run.started,
+            objects: run.objects,
+            bytes: run.bytes,
+            found: run.found,
+            repaired: run.repaired,
+            paused: self.is_scrub_paused(core),
+        })
+    }
+
+    /// Some of the objects with bad copies, for people.
+    fn bad_lines(&self) -> Vec<String> {
+        let bad = self.scrub.record.bad.iter().take(BAD_LINES_MAX);
+        bad.map(|(object, bad)| match (object.name.is_empty(), bad.lost) {
+            (true, _) => bad.what.clone(),
+            (false, true) => format!("{object} is lost: {}", bad.what),
+            (false, false) => format!("{object}: {}", bad.what),
+        })
+        .collect()
+    }
+
+    /// Objects with as many good copies as the pool wants, and those with fewer, as far as is known. What a
+    /// learner has brought in counts; what more it may lack does not.
+    fn tally(&self, objects: u64) -> (u64, u64) {
+        let Role::Primary(primary) = &self.role else { return (0, 0) };
+        let lacking = self.size.saturating_sub(self.confirmed.members.len());
+        let known = |learner: &&Progress| learner.synced && !learner.scanning;
+        let mut missing: Vec<u64> =
+            primary.learners.values().filter(known).map(|learner| learner.missing).collect();
+        missing.sort_unstable();
+        let below = match missing.get(..lacking) {
+            Some(best) => best.iter().sum::<u64>(),
+            None => objects,
+        };
+        let below = below.saturating_add(self.scrub.record.errors()).min(objects);
+        (objects - below, below)
     }
 
     /// The state in Ceph's words.
@@ -368,22 +439,31 @@ impl Pg {
         if !undersized && primary.learners.is_empty() {
             words.push("clean");
         }
+        if self.scrub.walk.is_some() {
+            let is_deep = self.scrub.record.run.as_ref().is_some_and(|run| run.deep);
+            words.extend(if is_deep { &["scrubbing", "deep"][..] } else { &["scrubbing"] });
+        }
+        if self.scrub.record.errors() > 0 {
+            words.push("inconsistent");
+        }
         words.join("+")
     }
 
     /// Copies that are yet to be made, if this daemon leads.
     pub(crate) fn missing<S: Store>(&self, core: &Core<S>) -> u64 {
         match self.role {
-            Role::Primary(_) => self.missing_copies(core.store.pg_usage(self.id).objects),
+            Role::Primary(_) => self.missing_copies(core, core.store.pg_usage(self.id).objects),
             _ => 0,
         }
     }
 
     /// Copies that full size and what learners lack leave to be made.
-    fn missing_copies(&self, objects: u64) -> u64 {
+    fn missing_copies<S: Store>(&self, core: &Core<S>, objects: u64) -> u64 {
+        let tells_fewer = core.config.fault == Fault::TellFewerMissing;
         let Role::Primary(primary) = &self.role else { return 0 };
         let learner = |learner: &Progress| match learner.synced && !learner.scanning {
             true => learner.missing,
+            false if tells_fewer => learner.missing,
             false => objects.max(learner.missing),
         };
         let learning: u64 = primary.learners.values().map(learner).sum();

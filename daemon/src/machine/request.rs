@@ -13,10 +13,10 @@ use super::config::Fault;
 use super::core::Core;
 use super::event::LinkId;
 use super::execute::{self, Execution, View};
-use super::pg::{Pg, Role, Waiter};
+use super::pg::{Pg, Phase, Role, Waiter};
 use super::queue::{Wait, Waiting};
 use crate::store::{Store, StoreError};
-use store_base::op::{Op, OpResult, Outcome, errno};
+use store_base::op::{Op, OpResult, Outcome, Request, errno};
 use store_base::{ObjectName, RequestId, Version};
 
 /// What became of letting a request in.
@@ -111,7 +111,7 @@ impl Pg {
 
     fn admit<S: Store>(&mut self, core: &mut Core<S>, waiting: Waiting) -> Admission {
         let request = &waiting.request;
-        if core.map.flags.pause || !self.serves(core) {
+        if core.map.flags.pause || !(self.serves(core) || self.reads_anyway(core, request)) {
             core.lease_waits.insert(self.id);
             return Admission::Wait(Wait::Group, waiting);
         }
@@ -127,6 +127,13 @@ impl Pg {
         } else {
             self.admit_read(core, waiting)
         }
+    }
+
+    /// Only with a planted fault.
+    fn reads_anyway<S: Store>(&self, core: &Core<S>, request: &Request) -> bool {
+        core.config.fault == Fault::ReadWithoutLease
+            && !request.is_mutation()
+            && matches!(&self.role, Role::Primary(primary) if primary.phase == Phase::Active)
     }
 
     fn answer_list<S: Store>(
@@ -204,6 +211,7 @@ impl Pg {
         let is_held = self.locked.contains(object)
             || self.damaged.contains_key(object)
             || self.pushes.values().any(|push| push.holds(object))
+            || self.scrub.holds(object)
             || self.is_undecided(object);
         if is_held {
             return Admission::Wait(Wait::Object, waiting);

@@ -1,8 +1,10 @@
 //! What a daemon tells of itself: for metrics, health pages, and the checkers of tests.
 
 use super::Daemon;
-use super::pg::{Pg, Role};
+use super::catch_up::CatchUp;
+use super::pg::{Pg, Phase, Role};
 use super::report::SLOW_AFTER;
+use super::scrub::ScrubRecord;
 use crate::store::{LogEntry, Store, Usage};
 use std::collections::BTreeMap;
 use store_base::{DaemonId, Epoch, Incarnation, Interval, PgId, Time, Version};
@@ -18,10 +20,18 @@ pub struct Totals {
     pub applied: u64,
     /// Objects brought in whole from other daemons.
     pub objects_in: u64,
+    /// Bytes of objects brought in whole; those that repaired damage are not counted.
+    pub bytes_in: u64,
     /// Objects sent whole to other daemons.
     pub objects_out: u64,
     /// Damaged objects that were repaired from another daemon.
     pub repairs: u64,
+    /// Objects whose copies were compared and found equal, as primary.
+    pub scrubbed_objects: u64,
+    /// Bytes of these that were read, of one copy.
+    pub scrubbed_bytes: u64,
+    /// Copies that a scrub had replaced, and found good then.
+    pub scrub_repairs: u64,
 }
 
 /// Counts of a daemon.
@@ -132,9 +142,52 @@ impl PgView<'_> {
         self.pg.log.entries()
     }
 
+    /// The entries behind a version, and whether the log reaches back to it.
+    pub fn log_behind(&self, version: Version) -> (impl Iterator<Item = &LogEntry>, bool) {
+        (self.pg.log.behind(version), self.pg.log.reaches(version))
+    }
+
+    /// Whether the log has an entry, or begins behind it.
+    pub fn has_entry(&self, version: Version) -> bool {
+        version <= self.pg.log.tail() || self.pg.log.entry(version).is_some()
+    }
+
+    /// Members of the interval confirmed.
+    pub fn members(&self) -> &[DaemonId] {
+        &self.pg.confirmed.members
+    }
+
+    /// Whether it leads the interval and has activated it.
+    pub fn is_active(&self) -> bool {
+        matches!(&self.pg.role, Role::Primary(primary) if primary.phase == Phase::Active)
+    }
+
+    /// The learner whose promotion it asks for.
+    pub fn asked(&self) -> Option<DaemonId> {
+        match &self.pg.role {
+            Role::Primary(primary) => primary.asked,
+            _ => None,
+        }
+    }
+
+    /// Whether not everything has been compared with what the primary has.
+    pub fn is_scanning(&self) -> bool {
+        self.pg.catch_up.as_ref().is_some_and(CatchUp::is_scanning)
+    }
+
+    /// Objects whose copy here is damaged and being replaced.
+    pub fn damaged(&self) -> usize {
+        self.pg.damaged.len()
+    }
+
     /// Whether nothing is lacking.
     pub fn is_complete(&self) -> bool {
         self.pg.catch_up.is_none()
+    }
+
+    /// What is known of its scrubbing.
+    pub fn scrub(&self) -> &ScrubRecord {
+        &self.pg.scrub.record
     }
 
     /// In Ceph's words.
@@ -147,6 +200,11 @@ impl<S: Store> Daemon<S> {
     /// All groups here.
     pub fn pgs(&self) -> impl Iterator<Item = PgView<'_>> {
         self.pgs.values().map(|pg| PgView { pg, serving: pg.serves(&self.core) })
+    }
+
+    /// One group, if it is here.
+    pub fn pg(&self, id: PgId) -> Option<PgView<'_>> {
+        self.pgs.get(&id).map(|pg| PgView { pg, serving: pg.serves(&self.core) })
     }
 
     /// All groups here, with `serving` as of another time than that of the last event.

@@ -236,6 +236,7 @@ impl Pg {
         if let Role::Primary(primary) = &mut self.role {
             primary.phase = Phase::Active;
         }
+        self.ask_scrub_notes(core);
         core.monitor.forget_asks(self.id);
         core.monitor.news.insert(self.id);
         core.attention.insert(self.id);

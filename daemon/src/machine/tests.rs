@@ -1,6 +1,9 @@
 //! Tests of the machine: transcripts (`scripts/`) and random walks, both on a small world of daemons.
 
+mod backfill;
 mod edges;
 mod script;
+mod scrub;
+mod split;
 mod walk;
 mod world;

@@ -7,6 +7,7 @@
 //! - Entries are committed, applied and answered in the order of the log.
 //! - An answer leaves only while the lease holds.
 
+use super::config::Fault;
 use super::core::{Core, Pending, Stored};
 use super::event::{Action, LinkId};
 use super::execute::{self, Done, View};
@@ -58,9 +59,19 @@ impl Pg {
             );
         }
         let is_full = core.map.flags.full || core.any_full(self.confirmed.members.iter().copied());
-        if is_full && !done.mutation.as_ref().is_some_and(frees) {
-            let why = "the cluster is full; only deletes are accepted";
-            return self.refuse_mutation(core, link, id, errno::ENOSPC, why);
+        let is_over_quota = core.map.is_over_quota(self.id.pool);
+        if (is_full || is_over_quota) && !done.mutation.as_ref().is_some_and(frees) {
+            let (code, why) = match is_full {
+                true => (errno::ENOSPC, "the cluster is full; only deletes are accepted"),
+                false => (errno::EDQUOT, "the pool's quota is used up; only deletes are accepted"),
+            };
+            return self.refuse_mutation(core, link, id, code, why);
+        }
+        let mut done = done;
+        if core.config.fault == Fault::LoseXattrs
+            && let Some(mutation) = &mut done.mutation
+        {
+            mutation.changes.retain(|change| !matches!(change, Change::Xattrs { .. }));
         }
         match self.append(core, &request.object, Some(id), done) {
             Ok(version) => {
@@ -289,7 +300,8 @@ impl Pg {
     ) {
         let may = self.serves(core) && self.is_writable() && !self.locked.contains(object);
         let Role::Primary(primary) = &self.role else { return };
-        if !may || self.pushes.values().any(|push| push.holds(object)) {
+        let is_held = self.pushes.values().any(|push| push.holds(object));
+        if !may || is_held || self.scrub.holds(object) {
             return;
         }
         let view = View::newest(&core.store, self.id, object, &primary.overlay);
@@ -305,12 +317,22 @@ impl Pg {
         if self.leads_or_will(core) {
             return;
         }
+        self.send_waiting_away(core);
+    }
+
+    fn send_waiting_away<S: Store>(&mut self, core: &mut Core<S>) {
         self.queue.misdirect_all(core);
         for (link, id) in self.take_waiting() {
             core.misdirected(link, id);
         }
         self.effects.clear();
         self.watches.clear();
+    }
+
+    /// The group is about to be divided: everybody is to look at the map again.
+    pub(crate) fn send_all_away<S: Store>(&mut self, core: &mut Core<S>) {
+        self.send_waiting_away(core);
+        self.abandon_jobs(core);
     }
 
     /// Everybody whose request was let in and is not answered, but for those who wait for the medium.

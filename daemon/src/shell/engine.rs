@@ -3,7 +3,7 @@
 use crate::config::{Config, EngineKind};
 use crate::store::disk::file;
 use crate::store::log::directory::DirectoryStore;
-use crate::store::log::{LogStore, Options};
+use crate::store::log::{LogStore, Opened, Options};
 use crate::store::memory::MemoryStore;
 use crate::store::{Completion, OmapEntries, PgState, PgUsage, Store, StoreError, Usage, Write};
 use bytes::Bytes;
@@ -25,6 +25,9 @@ pub(crate) trait Engine: Store + 'static {
     /// For people: "io_uring", "threads".
     fn name(&self) -> String;
 
+    /// What its opening has done.
+    fn opening(&self) -> Opened;
+
     /// Makes all that was submitted durable and closes; for an orderly end.
     fn close(self);
 }
@@ -36,6 +39,10 @@ impl Engine for MemoryStore {
 
     fn name(&self) -> String {
         "memory".to_string()
+    }
+
+    fn opening(&self) -> Opened {
+        Opened::default()
     }
 
     fn close(self) {}
@@ -95,101 +102,16 @@ impl Engine for DirectoryStore {
         self.engine().to_string()
     }
 
+    fn opening(&self) -> Opened {
+        self.opened().clone()
+    }
+
     fn close(self) {
         for completion in DirectoryStore::close(self, true) {
             if let Completion::Failed { error } = completion {
                 tracing::error!(%error, "the store did not close in order");
             }
         }
-    }
-}
-
-impl Store for DirectoryStore {
-    fn pgs(&self) -> Vec<PgId> {
-        LogStore::pgs(self)
-    }
-
-    fn load(&self, pg: PgId) -> Result<PgState, StoreError> {
-        LogStore::load(self, pg)
-    }
-
-    fn superblock(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        LogStore::superblock(self, key)
-    }
-
-    fn submit(&mut self, ticket: Option<Ticket>, batch: Vec<Write>) -> Result<(), StoreError> {
-        LogStore::submit(self, ticket, batch)
-    }
-
-    fn read(&mut self, ticket: Ticket, pg: PgId, object: &ObjectName, offset: u64, length: u64) {
-        LogStore::read(self, ticket, pg, object, offset, length);
-    }
-
-    fn poll(&mut self, done: &mut Vec<Completion>) {
-        LogStore::poll(self, done);
-    }
-
-    fn info(&self, pg: PgId, object: &ObjectName) -> Result<Option<ObjectInfo>, StoreError> {
-        LogStore::info(self, pg, object)
-    }
-
-    fn xattrs(&self, pg: PgId, object: &ObjectName) -> Result<BTreeMap<Bytes, Bytes>, StoreError> {
-        LogStore::xattrs(self, pg, object)
-    }
-
-    fn xattr(
-        &self,
-        pg: PgId,
-        object: &ObjectName,
-        name: &[u8],
-    ) -> Result<Option<Bytes>, StoreError> {
-        LogStore::xattr(self, pg, object, name)
-    }
-
-    fn omap_header(&self, pg: PgId, object: &ObjectName) -> Result<Bytes, StoreError> {
-        LogStore::omap_header(self, pg, object)
-    }
-
-    fn omap(&self, pg: PgId, object: &ObjectName, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        LogStore::omap(self, pg, object, key)
-    }
-
-    fn omap_list(
-        &self,
-        pg: PgId,
-        object: &ObjectName,
-        after: Option<&[u8]>,
-        prefix: &[u8],
-        max: usize,
-    ) -> Result<OmapEntries, StoreError> {
-        LogStore::omap_list(self, pg, object, after, prefix, max)
-    }
-
-    fn list(
-        &self,
-        pg: PgId,
-        after: Option<&ObjectName>,
-        max: usize,
-    ) -> Result<Vec<(ObjectName, ObjectInfo)>, StoreError> {
-        LogStore::list(self, pg, after, max)
-    }
-
-    fn extents(
-        &self,
-        pg: PgId,
-        object: &ObjectName,
-        offset: u64,
-        length: u64,
-    ) -> Result<Vec<(u64, u64)>, StoreError> {
-        LogStore::extents(self, pg, object, offset, length)
-    }
-
-    fn pg_usage(&self, pg: PgId) -> PgUsage {
-        LogStore::pg_usage(self, pg)
-    }
-
-    fn usage(&self) -> Usage {
-        LogStore::usage(self)
     }
 }
 

@@ -20,6 +20,18 @@ pub(crate) fn apply(defaults: &Config, map: &ConfigMap, name: &str) -> Config {
     if let Some(ratio) = read(value(key), key, ratio) {
         config.backfill_full_permille = permille(ratio);
     }
+    for (key, to) in [
+        ("osd_scrub_interval", &mut config.scrub.interval),
+        ("osd_deep_scrub_interval", &mut config.scrub.deep_interval),
+    ] {
+        if let Some(interval) = read(value(key), key, span) {
+            *to = interval;
+        }
+    }
+    let key = "osd_scrub_bytes_per_second";
+    if let Some(rate) = read(value(key), key, |text| text.parse().ok()) {
+        config.scrub.bytes_per_second = rate;
+    }
     let number = |text: &str| text.parse::<usize>().ok().filter(|count| (1..=64).contains(count));
     if let Some(count) = read(value("osd_max_backfills"), "osd_max_backfills", number) {
         // Copies that come in; what goes out in the default's proportion to it.
@@ -27,6 +39,14 @@ pub(crate) fn apply(defaults: &Config, map: &ConfigMap, name: &str) -> Config {
         config.pulls_max = per(defaults.pulls_max);
         config.pushes_max = per(defaults.pushes_max);
         config.pushes_busy_max = per(defaults.pushes_busy_max);
+    }
+    let percent = |text: &str| text.parse::<u64>().ok().filter(|share| (1..=90).contains(share));
+    if let Some(share) = read(value("osd_recovery_share"), "osd_recovery_share", percent) {
+        config.recovery_share_percent = share;
+    }
+    let key = "osd_recovery_bytes_min";
+    if let Some(bytes) = read(value(key), key, |text| text.parse::<u64>().ok()) {
+        config.recovery_bytes_min = bytes;
     }
     config
 }
@@ -77,15 +97,22 @@ mod tests {
             "daemon",
             &[
                 ("osd_max_backfills", "8"),
+                ("osd_recovery_share", "50"),
+                ("osd_recovery_bytes_min", "1000"),
                 ("osd_heartbeat_grace", "5"),
                 ("mon_osd_full_ratio", "0.8"),
                 ("mon_osd_backfillfull_ratio", "0.57"),
+                ("osd_deep_scrub_interval", "2h"),
+                ("osd_scrub_bytes_per_second", "1000"),
             ],
         );
         let config = apply(&defaults, &set, "1");
         assert_eq!(config.pulls_max, 2 * defaults.pulls_max);
+        assert_eq!((config.recovery_share_percent, config.recovery_bytes_min), (50, 1000));
         assert_eq!(config.heartbeat_grace, Duration::from_secs(5));
         assert_eq!((config.full_permille, config.backfill_full_permille), (800, 570));
+        assert_eq!(config.scrub.deep_interval, Duration::from_secs(7200));
+        assert_eq!(config.scrub.bytes_per_second, 1000);
         let junk = map("daemon.1", &[("osd_max_backfills", "none"), ("osd_heartbeat_grace", "-1")]);
         assert_eq!(apply(&defaults, &junk, "1"), defaults);
         assert_eq!(apply(&defaults, &set, "2").full_permille, 800, "every daemon");

@@ -58,6 +58,10 @@ pub(super) async fn start<S: Engine>(
     let bound = server.local_addr().map_err(|e| e.to_string())?;
     files::make_directory(&dir, 0o700).map_err(|error| error.to_string())?;
     let mut store = open(&dir, &config)?;
+    let opening = store.opening();
+    metrics.opening_millis.set(opening.millis as i64);
+    metrics.opening_log_bytes.set(opening.log_bytes as i64);
+    metrics.opening_rotten.set(opening.rotten_groups as i64);
     let uuid = uuid(&mut store).await?;
     let known_map = known_map(&store)?;
     let cluster = one_cluster(&dir, known_map.as_deref(), &security)?;
@@ -190,9 +194,14 @@ async fn uuid(store: &mut impl Engine) -> Result<[u8; 16], String> {
 
 /// The newest map of the life before. One that cannot be read is as good as none: the monitor has it.
 fn known_map(store: &impl Engine) -> Result<Option<Arc<OsdMap>>, String> {
-    let stored = store
-        .superblock(MAP)
-        .map_err(|error| format!("the store's superblock cannot be read: {error}"))?;
+    let stored = match store.superblock(MAP) {
+        // One that was lost with a rotten log, too.
+        Err(StoreError::Damaged(why)) => {
+            tracing::warn!(why, "the stored map is lost: waiting for the monitor's");
+            return Ok(None);
+        }
+        other => other.map_err(|e| format!("the store's superblock cannot be read: {e}"))?,
+    };
     let Some(bytes) = stored else { return Ok(None) };
     match OsdMap::from_bytes(bytes) {
         Ok(map) => Ok(Some(Arc::new(map))),

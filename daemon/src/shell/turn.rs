@@ -351,6 +351,7 @@ impl<S: Engine> Turn<S> {
         metrics.capacity_bytes.set(usage.capacity_bytes as i64);
         metrics.used_bytes.set(usage.used_bytes as i64);
         metrics.stored_bytes.set(usage.stored_bytes as i64);
+        metrics.reclaimable_bytes.set(usage.reclaimable_bytes as i64);
         metrics.objects.set(usage.objects as i64);
         metrics.request_bytes_open.set(self.clients.open_bytes() as i64);
         let status = self.daemon.status();
@@ -362,6 +363,8 @@ impl<S: Engine> Turn<S> {
         metrics.recovery_pushes.set(status.pushes as i64);
         metrics.log_bytes.set(status.log_bytes as i64);
         metrics.read_errors.set(status.read_errors as i64);
+        metrics.scrubbed_bytes.set(status.done.scrubbed_bytes as i64);
+        metrics.scrub_repairs.set(status.done.scrub_repairs as i64);
         metrics.pgs.clear();
         for pg in self.daemon.pgs() {
             metrics.pgs.get_or_create(&StateLabel { state: pg.state() }).inc();

@@ -8,6 +8,7 @@
 //!   version that is here.
 //! - Parts are acknowledged when they are durable: the sender cannot run ahead of the disk.
 
+use super::places;
 use super::push::PushMessage;
 use crate::machine::core::{Core, Pending, Stored};
 use crate::machine::message::PeerMessage;
@@ -35,16 +36,25 @@ impl Pg {
         let Role::Replica(replica) = &self.role else { return };
         let source = replica.primary;
         let Some(catch_up) = &self.catch_up else { return };
-        if core.monitor.backfill_full_here && !catch_up.missing.is_empty() {
+        let flags = core.map.flags;
+        let is_held = if catch_up.is_scanning() { flags.nobackfill } else { flags.norecover };
+        if (is_held || core.monitor.backfill_full_here) && !catch_up.missing.is_empty() {
             let at = core.now + core.config.resend_after;
             return self.set_wake(core, at);
         }
-        let room = core.config.pulls_max.saturating_sub(core.pulls_open);
+        let urgency = self.urgency();
+        let places = places(core.config.pulls_max, urgency, &core.pulls_wanted);
+        let mut room = places.saturating_sub(core.pulls_open);
         let waiting = catch_up.missing.keys().filter(|object| !self.pulls.contains_key(*object));
         let mut wanted: Vec<ObjectName> = waiting.take(room + 1).cloned().collect();
+        if room > 0 && !wanted.is_empty() && !core.may_copy() {
+            room = 0;
+        }
         if wanted.len() > room {
             wanted.truncate(room);
-            core.pulls_wanted.insert(self.id);
+            core.pulls_wanted.insert(self.id, urgency);
+        } else {
+            core.pulls_wanted.remove(&self.id);
         }
         for object in wanted {
             core.pulls_open += 1;
@@ -78,7 +88,7 @@ impl Pg {
     pub(crate) fn end_pull<S: Store>(&mut self, core: &mut Core<S>, object: &ObjectName) {
         let Some(pull) = self.pulls.remove(object) else { return };
         core.pulls_open -= 1;
-        core.attention.append(&mut core.pulls_wanted);
+        core.attention.extend(core.pulls_wanted.keys());
         let (pg, interval, object) = (self.id, self.interval(), object.clone());
         let (attempt, next, done) = (pull.attempt, pull.next, true);
         core.send(pull.source, PeerMessage::PushAck { pg, interval, object, attempt, next, done });
@@ -132,6 +142,9 @@ impl Pg {
             return;
         }
         let is_repair = pull.repairs.is_some();
+        if !is_repair {
+            core.spend(push.parts.iter().map(Install::bytes).sum());
+        }
         let is_absent = push.parts.iter().any(|part| matches!(part, Install::Abort {}));
         let finish = push.parts.iter().find_map(|part| match part {
             Install::Finish { info } => Some(info.clone()),
@@ -157,7 +170,15 @@ impl Pg {
         };
         let stored = Stored::Part(object.clone(), push.attempt, push.index + 1);
         let is_last = is_absent || finish.is_some();
-        let pending = (!is_last).then_some(Pending::Pg(pg, stored));
+        let size = finish.as_ref().map_or(0, |info| info.size);
+        let pending = match (is_last, is_repair) {
+            (false, _) => Some(Pending::Pg(pg, stored)),
+            // Read again only when it is the medium that answers.
+            (true, true) => {
+                Some(Pending::Pg(pg, Stored::Repaired(self.interval(), object.clone())))
+            }
+            (true, false) => None,
+        };
         if core.submit(pending, batch).is_err() {
             let at = core.now + core.config.resend_after;
             self.pull_again(core, &object, at);
@@ -170,7 +191,10 @@ impl Pg {
         if is_last {
             self.end_pull(core, &object);
             core.done.objects_in += 1;
-            if is_repair { self.repaired(core, &object) } else { self.found(core, &object) }
+            core.done.bytes_in += if is_repair { 0 } else { size };
+            if !is_repair {
+                self.found(core, &object);
+            }
         }
     }
 
@@ -183,6 +207,9 @@ impl Pg {
         as_of: Version,
         info: Option<&ObjectInfo>,
     ) -> bool {
+        if self.scrub.wanted.contains_key(object) {
+            return self.is_better(core, object, as_of, info);
+        }
         if self.pulls.get(object).is_some_and(|pull| pull.repairs.is_some()) {
             let here = core.store.info(self.id, object).ok().flatten();
             return info.is_some_and(|info| here.is_some_and(|here| here.version == info.version));
@@ -237,32 +264,46 @@ impl Pg {
         }
         core.read_errors += 1;
         core.monitor.changed.insert(self.id);
+        self.replace(core, object);
+        self.damaged.contains_key(object)
+    }
+
+    /// Fetches another copy of an object in place of the one here.
+    pub(crate) fn replace<S: Store>(&mut self, core: &mut Core<S>, object: &ObjectName) {
         self.damaged.insert(object.clone(), 0);
         core.pulls_open += 1;
         self.repair_again(core, object);
-        self.damaged.contains_key(object)
     }
 
     /// Asks the next daemon that could have a good copy, or gives up: then those who wait get the error of
     /// the medium when they look.
     fn repair_again<S: Store>(&mut self, core: &mut Core<S>, object: &ObjectName) {
         let attempts = self.damaged.get(object).copied().unwrap_or_default();
-        let sources = self.repair_sources();
-        let here = core.store.info(self.id, object).ok().flatten();
+        let (sources, version) = match self.scrub.wanted.get(object) {
+            Some(wanted) => (wanted.sources.clone(), Some(wanted.version)),
+            None => {
+                let here = core.store.info(self.id, object).ok().flatten();
+                (self.repair_sources(), here.map(|here| here.version))
+            }
+        };
         let source = sources.get(attempts as usize % sources.len().max(1)).copied();
-        let (Some(source), Some(here)) = (source, here) else {
+        let (Some(source), Some(version)) = (source, version) else {
             return self.give_up_repair(core, object);
         };
         if attempts >= core.config.repair_attempts_max {
             return self.give_up_repair(core, object);
         }
         self.damaged.insert(object.clone(), attempts + 1);
-        self.pull(core, object.clone(), source, Some(here.version));
+        self.pull(core, object.clone(), source, Some(version));
     }
 
     fn give_up_repair<S: Store>(&mut self, core: &mut Core<S>, object: &ObjectName) {
         tracing::error!(pg = %self.id, %object, "damaged, and no good copy was found");
         self.damaged.remove(object);
+        let is_judged = self.scrub.wanted.remove(object).is_some();
+        if matches!(self.role, Role::Primary(_)) && !is_judged {
+            self.note_bad(core, object.clone(), "no good copy was found".into(), true);
+        }
         match self.pulls.contains_key(object) {
             true => self.end_pull(core, object),
             false => core.pulls_open -= 1,
@@ -290,9 +331,13 @@ impl Pg {
         }
     }
 
-    fn repaired<S: Store>(&mut self, core: &mut Core<S>, object: &ObjectName) {
-        tracing::info!(pg = %self.id, %object, "repaired from another daemon");
-        self.damaged.remove(object);
+    /// The good copy is durable.
+    pub(crate) fn repaired<S: Store>(&mut self, core: &mut Core<S>, object: &ObjectName) {
+        if self.damaged.remove(object).is_none() {
+            return;
+        }
+        tracing::info!(pg = %self.id, %object, "replaced by the copy of another daemon");
+        self.scrub.wanted.remove(object);
         core.done.repairs += 1;
         self.retry_object(core, object);
     }
@@ -303,7 +348,7 @@ impl Pg {
         self.pulls.clear();
         self.damaged.clear();
         core.pulls_wanted.remove(&self.id);
-        core.attention.append(&mut core.pulls_wanted);
+        core.attention.extend(core.pulls_wanted.keys());
         self.stop_pushes(core);
     }
 }

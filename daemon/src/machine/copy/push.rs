@@ -9,6 +9,8 @@
 //!   served; others wait their turn, a bounded number of them.
 //! - At most `push_window` parts are under way per copy, and one read.
 
+use super::places;
+use crate::machine::config::Fault;
 use crate::machine::core::{Core, Pending};
 use crate::machine::message::PeerMessage;
 use crate::machine::pg::{Pg, Role};
@@ -140,14 +142,17 @@ impl Pg {
             false => core.config.pushes_max,
         };
         let queued = self.pushes.iter().filter(|(_, push)| !push.has_slot());
-        let queued: Vec<_> = queued.map(|(key, _)| key.clone()).collect();
-        for key in queued {
-            if core.pushes_open >= max {
-                core.pushes_wanted.insert(self.id);
-                // Being busy ends without an event.
-                let at = core.now + core.config.busy_for;
-                self.set_wake(core, at);
-                return;
+        let queued: Vec<_> =
+            queued.map(|(key, push)| (key.clone(), push.exact.is_some())).collect();
+        core.pushes_wanted.remove(&self.id);
+        let urgency = self.urgency();
+        let max = places(max, urgency, &core.pushes_wanted);
+        for (key, is_repair) in queued {
+            // A reader waits for a repair.
+            if !is_repair && (core.pushes_open >= max || !core.may_copy()) {
+                core.pushes_wanted.insert(self.id, urgency);
+                core.copy_later();
+                continue;
             }
             core.pushes_open += 1;
             if let Some(push) = self.pushes.get_mut(&key) {
@@ -196,6 +201,9 @@ impl Pg {
         let bytes = header.len();
         if !header.is_empty() {
             parts.push(Install::OmapHeader { data: header });
+        }
+        if push.exact.is_none() {
+            core.spend(info.size);
         }
         let source = Source::Xattrs { left: xattrs };
         let (next, acked, is_reading) = (0, 0, false);
@@ -333,8 +341,8 @@ impl Pg {
         let Some(push) = self.pushes.remove(key) else { return };
         if push.has_slot() {
             core.pushes_open -= 1;
-            core.pushes_wanted.insert(self.id);
-            core.attention.append(&mut core.pushes_wanted);
+            core.attention.insert(self.id);
+            core.attention.extend(core.pushes_wanted.keys());
         }
         self.retry_object(core, &key.1);
     }
@@ -361,7 +369,7 @@ impl Pg {
         core.pushes_open -= slots;
         self.pushes.clear();
         core.pushes_wanted.remove(&self.id);
-        core.attention.append(&mut core.pushes_wanted);
+        core.attention.extend(core.pushes_wanted.keys());
     }
 }
 
@@ -412,7 +420,7 @@ impl Running {
                         *after = Some(key.clone());
                         entries.insert(key, value);
                     }
-                    if !entries.is_empty() {
+                    if !entries.is_empty() && core.config.fault != Fault::CopySkipsOmap {
                         self.parts.push(Install::Omap { entries });
                     }
                     if !more {

@@ -3,6 +3,7 @@
 use super::world::{PG, World};
 use crate::machine::{Action, Config, Event};
 use std::time::Duration;
+use store_base::map::osd::OPTION_OVER_QUOTA;
 use store_base::map::{OsdMap, Pool};
 use store_base::op::{Op, Outcome, errno};
 use store_base::{ClientId, DaemonId, Machine, PoolId};
@@ -56,6 +57,27 @@ fn a_full_cluster_still_deletes() {
     world.publish();
     world.run(Duration::from_millis(10));
     assert_eq!(code(&mut world, 2, 1, "b", write(2)), -errno::ENOSPC);
+    assert_eq!(code(&mut world, 5, 0, "b", write(2)), 0);
+}
+
+#[test]
+fn a_pool_over_its_quota_still_deletes() {
+    let mut world = active(Config::default());
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+    let set = |world: &mut World, on: bool| {
+        let pool = world.map.pools.values_mut().next().expect("a pool");
+        match on {
+            true => pool.options.insert(OPTION_OVER_QUOTA.to_string(), "true".to_string()),
+            false => pool.options.remove(OPTION_OVER_QUOTA),
+        };
+        world.publish();
+        world.run(Duration::from_millis(10));
+    };
+    set(&mut world, true);
+    assert_eq!(code(&mut world, 2, 0, "b", write(2)), -errno::EDQUOT);
+    assert_eq!(code(&mut world, 3, 0, "a", vec![Op::Stat {}]), 0);
+    assert_eq!(code(&mut world, 4, 0, "a", vec![Op::Delete {}]), 0);
+    set(&mut world, false);
     assert_eq!(code(&mut world, 5, 0, "b", write(2)), 0);
 }
 
@@ -211,4 +233,41 @@ fn what_a_lost_beat_told_is_told_again() {
     world.run(Duration::from_secs(3));
     let told = |said: &String| said.contains("osd.0 reports active+clean");
     assert!(world.said.iter().any(told), "{:?}", world.said);
+}
+
+#[test]
+fn a_group_that_the_store_has_lost_is_filled_again_and_never_served() {
+    // A member, and the primary itself.
+    for id in [DaemonId(2), DaemonId(0)] {
+        let mut world = active(Config::default());
+        for tid in 1..10 {
+            assert_eq!(code(&mut world, tid, 0, &format!("o{tid}"), write(tid as u8)), 0);
+        }
+        world.run(Duration::from_secs(1));
+        let whole = world.contents(DaemonId(1));
+        assert_eq!(whole.len(), 9);
+        let pending = world.nodes[&id].medium.pending();
+        world.crash(id, pending);
+        world.mark_down(id);
+        world.nodes[&id].medium.lose(PG);
+        (world.trace, world.said) = (true, Vec::new());
+        world.start(id);
+        world.run(Duration::from_secs(3));
+        assert!(world.said.iter().any(|said| said.contains("asks Lost")), "{:?}", world.said);
+        let record = world.map.pgs[&PG].clone();
+        assert!(!record.members.contains(&id) && !record.holders.contains(&id), "{record:?}");
+        assert!(!record.writers.contains(&id), "{record:?}");
+        // The others serve without it.
+        world.answers.clear();
+        world.ask(record.primary, 1, 20, 0, "late", write(20));
+        world.run(Duration::from_millis(100));
+        assert!(matches!(&world.answers[0].2, Outcome::Done { .. }), "{:?}", world.answers[0].2);
+        world.join(id);
+        world.run(Duration::from_secs(5));
+        assert!(world.map.pgs[&PG].members.contains(&id), "{:?}", world.map.pgs[&PG]);
+        world.run(Duration::from_secs(2));
+        let all: Vec<_> = (0..3).map(|id| world.contents(DaemonId(id))).collect();
+        assert_eq!(all[0].len(), 10);
+        assert!(all[0] == all[1] && all[1] == all[2]);
+    }
 }

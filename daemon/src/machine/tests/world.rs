@@ -304,7 +304,14 @@ impl World {
         let at = (self.now + latency).max(session.busy_until);
         session.busy_until = at;
         let number = session.number;
-        if self.trace && !matches!(message, PeerMessage::Ping { .. } | PeerMessage::Pong { .. }) {
+        let is_noise = matches!(
+            message,
+            PeerMessage::Ping { .. }
+                | PeerMessage::Pong { .. }
+                | PeerMessage::ScrubNote { .. }
+                | PeerMessage::ScrubNoted { .. }
+        );
+        if self.trace && !is_noise {
             self.said.push(format!("{from} -> {to} {}", summary(&message)));
         }
         let bytes = message.to_bytes();
@@ -517,7 +524,7 @@ impl World {
 
     /// Carries out what was asked, by compare-and-set on the interval.
     pub(super) fn carry_out_asks(&mut self) {
-        for (_, ask) in std::mem::take(&mut self.asks) {
+        for (from, ask) in std::mem::take(&mut self.asks) {
             let record = self.map.pgs.get(&PG).cloned().unwrap_or_default();
             if ask.interval != record.interval.0 {
                 continue;
@@ -536,6 +543,14 @@ impl World {
                         record.members.push(learner);
                         record.holders.insert(learner);
                         record.writers.insert(learner);
+                    });
+                }
+                pg_ask::Kind::Lost => {
+                    self.change(|record| {
+                        record.members.retain(|member| *member != from);
+                        record.holders.remove(&from);
+                        record.writers.remove(&from);
+                        record.primary = record.members[0];
                     });
                 }
                 pg_ask::Kind::Reform => {
@@ -653,6 +668,10 @@ pub(super) fn summary(message: &PeerMessage) -> String {
         PeerMessage::Scanned { objects, end, as_of, .. } => {
             format!("scanned {} objects, end {end}, as of {as_of}", objects.len())
         }
+        PeerMessage::Scrub { scope, deep, .. } => format!("digest {scope:?} deep {deep}"),
+        PeerMessage::Scrubbed { digests, .. } => format!("{} digests", digests.len()),
+        PeerMessage::Mend { object, version, .. } => format!("mend {object} {version:?}"),
+        PeerMessage::ScrubNote { .. } | PeerMessage::ScrubNoted { .. } => "notes".into(),
         PeerMessage::Ping { .. } | PeerMessage::Pong { .. } => "a sign of life".into(),
         PeerMessage::Stopping { .. } => "stopping".into(),
     }
