@@ -21,18 +21,24 @@
 //! | [`groups`] | records of placement groups |
 //! | [`pools`], [`users`], [`services`], [`settings`] | the other subjects |
 //! | [`commands`] | the command table |
-//! | [`health`], [`status`] | what is told to people |
+//! | [`health`], [`surroundings`], [`mutes`], [`status`], [`jobs`], [`scrub`] | what is told to people |
+//! | [`notes`] | what is remembered for them |
 
 pub mod commands;
 pub mod daemons;
 pub mod groups;
 pub mod health;
+pub mod jobs;
 pub mod maps;
+pub mod mutes;
+pub mod notes;
 pub mod placement;
 pub mod pools;
+pub mod scrub;
 pub mod services;
 pub mod settings;
 pub mod status;
+pub mod surroundings;
 pub mod users;
 pub mod view;
 
@@ -94,6 +100,28 @@ pub struct Settings {
     /// What a daemon told is not taken to be so any more when it was not heard for this long: more than two of
     /// the beats that it sends when it has nothing to say.
     pub stale: Duration,
+    /// **For tests only**: a planted fault.
+    pub fault: Fault,
+}
+
+/// Faults to plant, so that the simulator can show that it finds them. **For tests only.**
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// None: the product.
+    #[default]
+    None,
+    /// A learner that the target wants stays a holder while it catches up.
+    LearnerStaysHolder,
+    /// Any daemon of the target is taken into a re-formed interval, whatever it has.
+    ReformWithAnybody,
+    /// A group is re-formed only when all of its holders are up.
+    WaitForAllHolders,
+    /// Groups that nobody has reported count as well.
+    SilenceIsHealth,
+    /// Groups that have too few members count as well.
+    SmallIsHealthy,
+    /// Nobody is asked to make up a copy that is lost.
+    NoLearners,
 }
 
 impl Default for Settings {
@@ -110,6 +138,7 @@ impl Default for Settings {
             stall: Duration::from_secs(4),
             settle: Duration::from_secs(10),
             stale: Duration::from_secs(5),
+            fault: Fault::None,
         }
     }
 }
@@ -127,6 +156,11 @@ pub enum Event {
     Lead {
         /// As loaded after leadership was won.
         stored: Stored,
+    },
+    /// The disk that holds this monitor's state was looked at.
+    Looked {
+        /// What it has.
+        disk: surroundings::Disk,
     },
     /// It leads no more.
     Deposed,
@@ -270,6 +304,7 @@ pub struct Monitor {
     sealer: Box<dyn Sealer>,
     leader: Option<Leader>,
     wall_base: (Time, Timestamp),
+    own_disk: Option<surroundings::Disk>,
     last_step: Time,
     next_ticket: u64,
 }
@@ -282,6 +317,12 @@ impl Machine for Monitor {
         self.excuse_own_stall(now);
         match event {
             Event::Clock { wall } => self.wall_base = (now, wall),
+            Event::Looked { disk } => {
+                self.own_disk = Some(disk);
+                if let Some(leader) = &mut self.leader {
+                    leader.view.own_disk = self.own_disk;
+                }
+            }
             Event::Lead { stored } => self.lead(now, &stored, actions),
             Event::Deposed => self.depose("this monitor does not lead any more", actions),
             Event::Committed { ticket } => self.committed(ticket, actions),
@@ -312,6 +353,7 @@ impl Monitor {
             sealer,
             leader: None,
             wall_base: (Time::ZERO, Timestamp::default()),
+            own_disk: None,
             last_step: Time::ZERO,
             next_ticket: 1,
         }
@@ -355,6 +397,14 @@ impl Monitor {
             Some(context) => health::report(&context),
             None => health::Report::not_leading(),
         }
+    }
+
+    /// How many copies the primary of a group has said to be missing, if its report counts.
+    pub fn missing_of(&self, now: Time, pg: store_base::PgId) -> Option<u64> {
+        let context = self.read_context(now)?;
+        let report =
+            context.view.fresh_report(&context.maps.osd, pg, now, context.settings.stale)?;
+        Some(report.missing)
     }
 
     /// What a subscriber that has these epochs must be sent now: the steps it lacks if they are kept, else
@@ -412,7 +462,11 @@ impl Monitor {
         tracing::info!(epoch = committed.osd.epoch.0, version = stored.version, "leads");
         self.leader = Some(Leader {
             version: stored.version,
-            view: View::new(now, &committed.osd),
+            view: View {
+                own_disk: self.own_disk,
+                fault: self.settings.fault,
+                ..View::new(now, &committed.osd)
+            },
             services: services::Heard::new(now, &committed.services),
             clients_next: committed.clients_end,
             targets,
@@ -500,11 +554,13 @@ impl Monitor {
     fn answer_at_once(&mut self, now: Time, request: &Request) -> Option<Reply> {
         match request {
             Request::Beat(beat) => {
+                let wall = self.wall(now);
                 let leader = self.leader.as_mut()?;
                 let map = &leader.committed.osd;
                 let unknown = !map.is_up_as(DaemonId(beat.daemon), Incarnation(beat.incarnation));
                 if !unknown {
                     leader.view.take_beat(map, beat, now);
+                    leader.view.take_clock(beat, wall);
                 }
                 let daemon = leader.view.daemons.get(&DaemonId(beat.daemon));
                 let want_all = !unknown && daemon.is_none_or(|daemon| !daemon.reported_all);
@@ -717,7 +773,10 @@ impl Draft<'_> {
             targets: &self.leader.targets,
             sealer: self.sealer,
             entropy,
+            settings: self.settings,
+            now: self.now,
             wall: self.wall,
+            began: self.leader.began,
         };
         let reply = commands::answer_write(&mut context, command);
         if reply.code == 0 {
@@ -743,12 +802,34 @@ impl Draft<'_> {
             );
             map.flags.full = pools::is_full(&map, &leader.view, &config);
             pools::expire_blocklist(&mut map, self.wall);
+            let sums = status::sums_of(&leader.view);
+            // What nobody has reported yet must not lift a quota that is used up.
+            if self.now.since(leader.began) >= self.settings.settle || sums.len() >= map.pools.len()
+            {
+                pools::review_quotas(&mut map, |pool| {
+                    sums.get(&pool).map_or((0, 0), |sum| (sum.objects, sum.bytes))
+                });
+            }
+            if !map.flags.norebalance {
+                pools::follow(&mut map, &leader.view);
+            }
+            if !map.scrubs.is_empty() {
+                let told =
+                    |pg| leader.view.current_report(&map, pg).map(|told| told.scrub_order_done);
+                for number in scrub::orders_done(&map, told) {
+                    map.scrubs.remove(&number);
+                }
+            }
             if map != *self.maps.osd {
                 self.maps.osd = map.into();
             }
             services::review(&mut self.maps, &mut leader.services, &config, self.now);
         }
         leader.targets.refresh(&self.maps.osd);
+        if timed {
+            self.look_back();
+        }
+        let leader = &mut *self.leader;
         let groups = Groups {
             committed: &leader.committed.osd,
             view: &leader.view,
@@ -758,6 +839,35 @@ impl Draft<'_> {
         let changes = groups.review(&self.maps.osd, may_move);
         if !changes.is_empty() {
             groups.put_all(std::sync::Arc::make_mut(&mut self.maps.osd), changes);
+        }
+    }
+}
+
+impl Draft<'_> {
+    /// How far background work has come, and which mutes have ended.
+    fn look_back(&mut self) {
+        let context = ReadContext {
+            maps: &self.maps,
+            view: &self.leader.view,
+            targets: &self.leader.targets,
+            settings: self.settings,
+            sealer: self.sealer,
+            now: self.now,
+            wall: self.wall,
+            began: self.leader.began,
+        };
+        let work = jobs::work(&context);
+        let mutes = (!self.maps.notes.mutes.is_empty()).then(|| {
+            let report = health::report(&context);
+            let is_heard = !["PG_UNREPORTED", "OSD_UNREPORTED"]
+                .iter()
+                .any(|check| report.checks.contains_key(check));
+            let is_settled = is_heard && self.now.since(self.leader.began) >= self.settings.settle;
+            mutes::review(&self.maps.notes.mutes, &report, self.wall, is_settled)
+        });
+        jobs::measure(&mut self.leader.view.meters, &work, self.now);
+        if let Some(mutes) = mutes.filter(|mutes| *mutes != self.maps.notes.mutes) {
+            self.maps.notes_mut().mutes = mutes;
         }
     }
 }

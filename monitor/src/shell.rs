@@ -83,6 +83,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Handle> {
     let machine = Monitor::new(settings, Box::new(sealer));
     let (driver, mailbox) =
         Driver::new(machine, store, numbers, home.seal_key.clone(), &config.name);
+    let driver = driver.watching_disk_of(config.data_dir.as_ref());
     let readiness = driver.readiness();
     let service = service::Service::new(mailbox, &config.name, home.cluster, shutdown.clone());
     let routes = tonic::service::Routes::new(

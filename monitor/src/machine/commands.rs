@@ -13,11 +13,19 @@
 //!   committed; one that fails changes nothing.
 //! - `"format"` is accepted and ignored: output is JSON, people's tables are the CLI's business.
 
+mod capacity;
 mod cluster;
 mod config;
+mod health;
+mod jobs;
+mod node;
 mod osd;
 mod pg;
+mod placement;
+mod planned;
 mod pool;
+mod profile;
+mod scrub;
 mod user;
 
 use super::maps::Maps;
@@ -65,7 +73,26 @@ pub(crate) struct WriteContext<'a> {
     pub(crate) targets: &'a Targets,
     pub(crate) sealer: &'a dyn Sealer,
     pub(crate) entropy: &'a [u8; ENTROPY_BYTES],
+    pub(crate) settings: &'a Settings,
+    pub(crate) now: Time,
     pub(crate) wall: Timestamp,
+    pub(crate) began: Time,
+}
+
+impl WriteContext<'_> {
+    /// The draft as commands that only read see it.
+    pub(crate) fn read(&self) -> ReadContext<'_> {
+        ReadContext {
+            maps: self.maps,
+            view: self.view,
+            targets: self.targets,
+            settings: self.settings,
+            sealer: self.sealer,
+            now: self.now,
+            wall: self.wall,
+            began: self.began,
+        }
+    }
 }
 
 /// What a command brings.
@@ -212,9 +239,23 @@ pub(crate) const fn destroy(
 
 /// Every command.
 pub fn table() -> impl Iterator<Item = &'static Spec> {
-    [cluster::SPECS, osd::SPECS, pool::SPECS, pg::SPECS, user::SPECS, config::SPECS]
-        .into_iter()
-        .flatten()
+    let topics: [&'static [Spec]; 14] = [
+        cluster::SPECS,
+        health::SPECS,
+        jobs::SPECS,
+        osd::SPECS,
+        planned::SPECS,
+        node::SPECS,
+        capacity::SPECS,
+        pool::SPECS,
+        placement::SPECS,
+        profile::SPECS,
+        scrub::SPECS,
+        pg::SPECS,
+        user::SPECS,
+        config::SPECS,
+    ];
+    topics.into_iter().flatten()
 }
 
 /// Whether a command changes something; `None` if it is not in the table.
@@ -258,6 +299,8 @@ pub(crate) fn descriptions() -> Value {
 #[derive(Debug)]
 pub(crate) struct Args {
     values: BTreeMap<&'static str, Value>,
+    /// Whether [`SURE`] was said; for commands that want it in some cases only.
+    pub(crate) is_sure: bool,
 }
 
 impl Args {
@@ -422,7 +465,7 @@ fn parse(command: &CommandRequest) -> Result<(&'static Spec, Args), Failure> {
     if !command.input.is_empty() {
         return Err(invalid(format!("{prefix} takes no input bytes")));
     }
-    Ok((spec, Args { values }))
+    Ok((spec, Args { values, is_sure }))
 }
 
 fn find(prefix: &str) -> Result<&'static Spec, Failure> {

@@ -96,6 +96,7 @@ fn try_boot(
         info.details.insert(key.to_string(), value.clone());
     }
     map.daemons.insert(id, info);
+    map.daemon_end = map.daemon_end.max(id.0 + 1);
     placement::adapt_rules(map);
     view.begin_life(map, id, incarnation, request.capacity_bytes, now);
     tracing::info!(daemon = %id, incarnation = incarnation.0, address = request.address, "boots");
@@ -165,8 +166,13 @@ fn choose_id(map: &OsdMap, uuid: ClusterId, asked: i32) -> Result<DaemonId, Stri
             Err(format!("the cluster has {DAEMONS_MAX} daemons, the most that is allowed"))
         }
         (-1, None) => {
-            let mut free = (0..).map(DaemonId).filter(|id| !map.daemons.contains_key(id));
-            free.next().ok_or_else(|| "no daemon id is free".to_string())
+            // Never one that was another's: a map or message from its time would be taken for this one's.
+            let last = map.daemons.last_key_value().map_or(-1, |(id, _)| id.0);
+            let next = map.daemon_end.max(last + 1);
+            match placement::id_fits(next) {
+                true => Ok(DaemonId(next)),
+                false => Err("no daemon id is free".to_string()),
+            }
         }
         (asked, None) if !placement::id_fits(asked) => {
             Err(format!("{asked} cannot be the id of a daemon"))

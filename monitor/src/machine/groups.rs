@@ -8,18 +8,21 @@
 //!   steps between. Activation alone keeps the interval.
 //! - New members come from the holders or are the learner that the primary asked to promote.
 
+pub(crate) mod lead;
+pub(crate) mod split;
+mod stranger;
+
+use super::Fault;
 use super::placement::Targets;
 use super::view::View;
-use std::collections::{BTreeMap, BTreeSet};
+use lead::Leads;
+use std::collections::BTreeSet;
 use store_base::ids::{DaemonId, Epoch, Incarnation, Interval, PgId, PoolId};
 use store_base::map::{OsdMap, PgRecord, Pool};
 use store_base::wire::{PgAsk, pg_ask::Kind};
 
 /// Changes of the primary for balance alone, per review.
 pub const PRIMARY_MOVES_PER_REVIEW_MAX: usize = 16;
-
-/// How many groups each daemon leads.
-type Load = BTreeMap<DaemonId, usize>;
 
 /// What decisions about groups are made from.
 pub(crate) struct Groups<'a> {
@@ -34,17 +37,14 @@ impl Groups<'_> {
     ///
     /// `may_move`: whether primaries may move for balance alone.
     pub(crate) fn review(&self, map: &OsdMap, may_move: bool) -> Vec<(PgId, PgRecord)> {
-        let mut load = load(map);
+        let mut leads = Leads::of(map);
         let mut moves = if may_move { PRIMARY_MOVES_PER_REVIEW_MAX } else { 0 };
         let mut changes = Vec::new();
         for (pg, record) in &map.pgs {
             let Some(pool) = map.pools.get(&pg.pool) else { continue };
             let one = One { groups: self, map, pool, pg: *pg, record };
-            if let Some(next) = one.next(&load, &mut moves) {
-                if let Some(leads) = load.get_mut(&record.primary) {
-                    *leads -= usize::from(!record.members.is_empty());
-                }
-                *load.entry(next.primary).or_default() += 1;
+            if let Some(next) = one.next(&leads, &mut moves) {
+                leads.change(map, *pg, record, &next);
                 changes.push((*pg, next));
             }
         }
@@ -60,10 +60,11 @@ impl Groups<'_> {
 
     /// Puts a changed record in, under the interval and epoch that its commit gives it.
     fn put(&self, map: &mut OsdMap, pg: PgId, mut record: PgRecord) {
-        let before = self.committed.pgs.get(&pg).map_or(Interval(0), |record| record.interval);
-        record.interval = before.next();
+        record.interval = split::raised(self.committed, pg, &record);
         record.since = self.committed.epoch.next();
-        check(pg, &record);
+        if self.view.fault == Fault::None {
+            check(pg, &record);
+        }
         map.pgs.insert(pg, record);
     }
 
@@ -75,8 +76,12 @@ impl Groups<'_> {
         let (Some(record), Some(pool)) = (map.pgs.get(&pg), map.pools.get(&pg.pool)) else {
             return false;
         };
+        if ask.kind() == Kind::Lost {
+            return self.lose(map, from, pg, Interval(ask.interval));
+        }
         let leads = record.primary == from && !record.members.is_empty();
-        if record.interval != Interval(ask.interval) || !leads {
+        let may = leads || ask.kind() == Kind::Disown;
+        if record.interval != Interval(ask.interval) || !may {
             return false;
         }
         let own = map.is_up_as(from, record.primary_incarnation);
@@ -94,18 +99,38 @@ impl Groups<'_> {
                 }
                 None => false,
             },
-            Kind::Reform => {
-                let load = load(map);
-                match one.reformed(&load) {
-                    Some(next) => {
-                        self.put(map, pg, next);
-                        true
-                    }
-                    None => false,
+            Kind::Reform => match one.reformed(&Leads::of(map)) {
+                Some(next) => {
+                    self.put(map, pg, next);
+                    true
                 }
-            }
-            Kind::Activate | Kind::Promote | Kind::None => false,
+                None => false,
+            },
+            Kind::Disown => match one.disowned(from, &Leads::of(map)) {
+                Some(next) => {
+                    self.put(map, pg, next);
+                    true
+                }
+                None => false,
+            },
+            Kind::Activate | Kind::Promote | Kind::Lost | Kind::None => false,
         }
+    }
+
+    /// A daemon says that what it has of a group is no copy any more. Fewer holders are always safe, as long as
+    /// there is one: the last one stays named, and the group waits for somebody to decide.
+    fn lose(&self, map: &mut OsdMap, from: DaemonId, pg: PgId, interval: Interval) -> bool {
+        let Some(record) = map.pgs.get(&pg).filter(|record| record.interval == interval) else {
+            return false;
+        };
+        let is_last = record.holders.iter().all(|holder| *holder == from);
+        if is_last || !names(record, from) {
+            return false;
+        }
+        tracing::warn!(%pg, daemon = %from, "has lost its copy, and is no holder any more");
+        let next = without(record.clone(), map, from);
+        self.put(map, pg, next);
+        true
     }
 
     /// Raises the interval of every group of a pool: something that members agree on changed.
@@ -116,7 +141,13 @@ impl Groups<'_> {
             .filter(|(pg, record)| pg.pool == pool && !record.members.is_empty())
             .map(|(pg, record)| (*pg, record.clone()))
             .collect();
-        for (pg, record) in formed {
+        let min_size = map.pools.get(&pool).map_or(0, |pool| usize::from(pool.min_size));
+        for (pg, mut record) in formed {
+            // What was too few may write from here on, without another activation: what they will commit
+            // nobody else has.
+            if record.is_active() && record.members.len() >= min_size {
+                record.writers = record.members.iter().copied().collect();
+            }
             self.put(map, pg, record);
         }
     }
@@ -124,31 +155,14 @@ impl Groups<'_> {
     /// Takes a daemon that is gone for good out of every record: its id may be given again, and the new one has
     /// nothing. Fewer holders are always safe, as long as there is one; the caller has checked that.
     pub(crate) fn forget(&self, map: &mut OsdMap, id: DaemonId) {
-        let named = |record: &PgRecord| {
-            record.members.contains(&id)
-                || [&record.learners, &record.holders, &record.writers]
-                    .iter()
-                    .any(|set| set.contains(&id))
-        };
         let found: Vec<_> = map
             .pgs
             .iter()
-            .filter(|(_, record)| named(record))
+            .filter(|(_, record)| names(record, id))
             .map(|(pg, record)| (*pg, record.clone()))
             .collect();
-        for (pg, mut record) in found {
-            record.members.retain(|member| *member != id);
-            for set in [&mut record.learners, &mut record.holders, &mut record.writers] {
-                set.remove(&id);
-            }
-            if record.members.is_empty() {
-                // All wait for a holder; one that is down stands in until one comes.
-                record.members.extend(record.holders.first());
-            }
-            if let Some(first) = record.members.first().filter(|_| record.primary == id) {
-                record.primary = *first;
-                record.primary_incarnation = incarnation(map, *first);
-            }
+        for (pg, record) in found {
+            let mut record = without(record, map, id);
             if record.members.is_empty() {
                 record.primary = DaemonId(-1); // it was never formed, or the caller's check failed
                 map.pgs.insert(pg, record);
@@ -175,6 +189,7 @@ impl Groups<'_> {
             learners: BTreeSet::new(),
             holders: from.clone(),
             writers: from.clone(),
+            confirmed: Interval(0),
             ..record.clone()
         };
         self.put(map, pg, next);
@@ -182,12 +197,27 @@ impl Groups<'_> {
     }
 }
 
-fn load(map: &OsdMap) -> Load {
-    let mut load = Load::new();
-    for record in map.pgs.values().filter(|record| !record.members.is_empty()) {
-        *load.entry(record.primary).or_default() += 1;
+/// Whether a record has a daemon in any role.
+fn names(record: &PgRecord, id: DaemonId) -> bool {
+    record.members.contains(&id)
+        || [&record.learners, &record.holders, &record.writers].iter().any(|set| set.contains(&id))
+}
+
+/// A record without a daemon that has no copy.
+fn without(mut record: PgRecord, map: &OsdMap, id: DaemonId) -> PgRecord {
+    record.members.retain(|member| *member != id);
+    for set in [&mut record.learners, &mut record.holders, &mut record.writers] {
+        set.remove(&id);
     }
-    load
+    if record.members.is_empty() {
+        // All wait for a holder; one that is down stands in until one comes.
+        record.members.extend(record.holders.first());
+    }
+    if let Some(first) = record.members.first().filter(|_| record.primary == id) {
+        record.primary = *first;
+        record.primary_incarnation = incarnation(map, *first);
+    }
+    record
 }
 
 fn incarnation(map: &OsdMap, daemon: DaemonId) -> Incarnation {
@@ -230,33 +260,36 @@ impl One<'_> {
         self.groups.targets.of(self.pg)
     }
 
-    fn next(&self, load: &Load, moves: &mut usize) -> Option<PgRecord> {
+    fn next(&self, leads: &Leads, moves: &mut usize) -> Option<PgRecord> {
         let record = self.record;
         if record.members.is_empty() {
-            return self.formed();
+            return self.formed(leads);
         }
         let all_up = record.members.iter().all(|member| self.is_up(*member));
         let led = self.map.is_up_as(record.primary, record.primary_incarnation);
-        let returned = record
-            .holders
-            .iter()
-            .any(|holder| self.is_up(*holder) && !record.members.contains(holder));
+        // Not one that left because there are enough: it would come and go for ever.
+        let is_short = record.members.len() < usize::from(self.pool.size);
+        let is_wanted = |holder: &DaemonId| is_short || self.target().contains(holder);
+        let returned = record.holders.iter().any(|holder| {
+            self.is_up(*holder) && !record.members.contains(holder) && is_wanted(holder)
+        });
         match (all_up && led, record.is_active()) {
-            (false, _) => self.reformed(load),
+            (false, _) => self.reformed(leads),
             // A holder that returns while nothing is served is taken in: nobody has moved on without it.
-            (true, false) if returned => self.reformed(load),
+            (true, false) if returned => self.reformed(leads),
             (true, false) => None, // let it activate first
             (true, true) => self
                 .relearned()
-                .or_else(|| self.without_surplus())
-                .or_else(|| self.led_by_first(moves)),
+                .or_else(|| self.without_surplus(leads))
+                .or_else(|| self.led_fairly(leads, moves)),
         }
     }
 
     /// The first members, as soon as there is anybody.
-    fn formed(&self) -> Option<PgRecord> {
+    fn formed(&self, leads: &Leads) -> Option<PgRecord> {
         let members = self.target().to_vec();
-        let primary = *members.first()?;
+        let primary = self.fair(leads, *members.first()?, &members);
+        let members = self.ordered(primary, &members);
         let all: BTreeSet<DaemonId> = members.iter().copied().collect();
         Some(PgRecord {
             primary,
@@ -269,18 +302,27 @@ impl One<'_> {
     }
 
     /// R2: all holders that are up. `None` if there is none: the group waits (R14).
-    fn reformed(&self, load: &Load) -> Option<PgRecord> {
+    fn reformed(&self, leads: &Leads) -> Option<PgRecord> {
         let record = self.record;
+        let mut all = record.holders.clone();
+        match self.groups.view.fault {
+            Fault::WaitForAllHolders if !all.iter().all(|holder| self.is_up(*holder)) => {
+                return None;
+            }
+            Fault::ReformWithAnybody => all.extend(self.target()),
+            _ => {}
+        }
         let holders: Vec<DaemonId> =
-            record.holders.iter().copied().filter(|holder| self.is_up(*holder)).collect();
-        let primary = self.choose_primary(&holders, load)?;
+            all.iter().copied().filter(|holder| self.is_up(*holder)).collect();
+        let primary = self.choose_primary(&holders, leads)?;
         let learners =
             record.learners.iter().copied().filter(|learner| self.is_wanted_learner(*learner));
         Some(PgRecord {
             primary,
             primary_incarnation: incarnation(self.map, primary),
             members: self.ordered(primary, &holders),
-            learners: learners.collect(),
+            learners: learners.filter(|learner| !holders.contains(learner)).collect(),
+            holders: all,
             ..record.clone()
         })
     }
@@ -298,9 +340,9 @@ impl One<'_> {
         std::iter::once(primary).chain(rest).collect()
     }
 
-    /// The freshest log where nothing was being served; else who leads now, else the target's first, else who
-    /// leads least. Only progress hangs on this, not safety.
-    fn choose_primary(&self, holders: &[DaemonId], load: &Load) -> Option<DaemonId> {
+    /// The freshest log where nothing was being served; else who leads now, else who leads least of its share.
+    /// Only progress hangs on this, not safety.
+    fn choose_primary(&self, holders: &[DaemonId], leads: &Leads) -> Option<DaemonId> {
         let record = self.record;
         let mut best = holders.to_vec();
         if !record.is_active() {
@@ -313,10 +355,7 @@ impl One<'_> {
         if best.contains(&record.primary) {
             return Some(record.primary);
         }
-        let first = self.target().iter().find(|id| best.contains(id)).copied();
-        first.or_else(|| {
-            best.into_iter().min_by_key(|id| (load.get(id).copied().unwrap_or_default(), *id))
-        })
+        best.into_iter().min_by_key(|id| (leads.excess(self.pg, *id), *id))
     }
 
     /// R12: those that the target wants join as learners; learners that are gone or not wanted leave.
@@ -335,9 +374,14 @@ impl One<'_> {
         if wanted.is_empty() && stay.len() == record.learners.len() {
             return None;
         }
+        let leave = match self.groups.view.fault {
+            Fault::NoLearners => return None,
+            Fault::LearnerStaysHolder => BTreeSet::new(),
+            _ => wanted.clone(),
+        };
         Some(PgRecord {
-            holders: record.holders.difference(&wanted).copied().collect(),
-            writers: record.writers.difference(&wanted).copied().collect(),
+            holders: record.holders.difference(&leave).copied().collect(),
+            writers: record.writers.difference(&leave).copied().collect(),
             learners: &stay | &wanted,
             ..record.clone()
         })
@@ -345,13 +389,12 @@ impl One<'_> {
 
     /// Once all of the target are members, the others leave, but never below the pool's size: a target may be
     /// short because one of it is down.
-    fn without_surplus(&self) -> Option<PgRecord> {
+    fn without_surplus(&self, leads: &Leads) -> Option<PgRecord> {
         let record = self.record;
         let keep = self.keep(&record.members)?;
-        let load = Load::new();
         let primary = match keep.contains(&record.primary) {
             true => record.primary,
-            false => self.choose_primary(&keep, &load)?,
+            false => self.choose_primary(&keep, leads)?,
         };
         Some(PgRecord {
             primary,
@@ -374,29 +417,6 @@ impl One<'_> {
         (keep.len() < members.len()).then_some(keep)
     }
 
-    /// Hands the lead to the target's first when all is whole and quiet.
-    fn led_by_first(&self, moves: &mut usize) -> Option<PgRecord> {
-        let record = self.record;
-        let first = *self.target().first()?;
-        let whole = record.learners.is_empty()
-            && record.members.contains(&first)
-            && record.members.len() >= usize::from(self.pool.size);
-        if *moves == 0 || first == record.primary || !whole {
-            return None;
-        }
-        let report = self.groups.view.current_report(self.map, self.pg)?;
-        if !report.state.starts_with("active") || report.missing > 0 {
-            return None;
-        }
-        *moves -= 1;
-        Some(PgRecord {
-            primary: first,
-            primary_incarnation: incarnation(self.map, first),
-            members: self.ordered(first, &record.members),
-            ..record.clone()
-        })
-    }
-
     fn writes(&self, members: &[DaemonId]) -> bool {
         members.len() >= usize::from(self.pool.min_size)
     }
@@ -410,11 +430,11 @@ impl One<'_> {
             self.record.writers.clone()
         };
         // A holder that was dropped is nothing any more, so nothing else refers to it here.
-        PgRecord { holders: members, writers, ..self.record.clone() }
+        let confirmed = self.record.interval;
+        PgRecord { holders: members, writers, confirmed, ..self.record.clone() }
     }
 
-    /// R13. In the same breath those that are too many leave, and when all is whole the target's first leads:
-    /// one interruption instead of three.
+    /// R13. In the same breath those that are too many leave: one interruption instead of two.
     fn promoted(&self, learner: DaemonId) -> Option<PgRecord> {
         let record = self.record;
         if !record.learners.contains(&learner) || !self.is_up(learner) {
@@ -423,6 +443,9 @@ impl One<'_> {
         let mut members = record.members.clone();
         members.push(learner);
         let mut next = record.clone();
+        if record.is_active() {
+            next.confirmed = record.interval; // by all who are in it, the learner too
+        }
         next.learners.remove(&learner);
         next.holders.insert(learner);
         next.writers.insert(learner);
@@ -432,8 +455,7 @@ impl One<'_> {
         if next.learners.is_empty() && next.holders.len() == members.len() {
             members = self.keep(&members).unwrap_or(members);
             let first = self.target().first().filter(|first| members.contains(first));
-            let whole = members.len() >= usize::from(self.pool.size);
-            if let Some(first) = first.filter(|_| whole || !members.contains(&record.primary)) {
+            if let Some(first) = first.filter(|_| !members.contains(&record.primary)) {
                 next.primary = *first;
             }
         }

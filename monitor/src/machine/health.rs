@@ -4,14 +4,18 @@
 //! with nothing missing, by the life of the primary that leads its interval in force. What is not reported
 //! counts as not well. Names of checks are Ceph's where Ceph has them; each has a cause and a cure.
 
+use super::Fault;
 use super::commands::ReadContext;
 use super::daemons;
+use super::mutes;
+use super::notes::Mute;
 use super::pools;
 use super::settings;
 use super::status::{PgState, pg_states};
+use super::surroundings;
 use super::view::DaemonView;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use store_base::ids::{DaemonId, PgId};
 use store_base::map::{PgRecord, Pool};
 
@@ -62,12 +66,15 @@ pub struct Check {
 pub struct Report {
     /// By name.
     pub checks: BTreeMap<&'static str, Check>,
+    /// Checks that nobody wants to hear of now, with the seconds that are left of it (`None`: for good).
+    pub mutes: BTreeMap<String, (Mute, Option<u64>)>,
 }
 
 impl Report {
-    /// The worst of all.
+    /// The worst of all that is not muted.
     pub fn status(&self) -> Severity {
-        self.checks.values().map(|check| check.severity).max().unwrap_or(Severity::Ok)
+        let heard = self.checks.iter().filter(|(name, _)| !self.mutes.contains_key(**name));
+        heard.map(|(_, check)| check.severity).max().unwrap_or(Severity::Ok)
     }
 
     /// For a monitor that knows nothing because it does not lead.
@@ -90,7 +97,7 @@ impl Report {
             let mut value = json!({
                 "severity": check.severity.name(),
                 "summary": {"message": check.summary, "count": check.count},
-                "muted": false,
+                "muted": self.mutes.contains_key(*name),
             });
             if with_detail {
                 value["detail"] =
@@ -101,10 +108,13 @@ impl Report {
             (name.to_string(), value)
         });
         let checks: Map<String, Value> = checks.collect();
-        json!({"status": self.status().name(), "checks": checks, "mutes": []})
+        let mutes =
+            self.mutes.iter().map(|(name, (mute, left))| mutes::describe(name, mute, *left));
+        let mutes: Vec<Value> = mutes.collect();
+        json!({"status": self.status().name(), "checks": checks, "mutes": mutes})
     }
 
-    fn add(
+    pub(crate) fn add(
         &mut self,
         name: &'static str,
         severity: Severity,
@@ -120,7 +130,7 @@ impl Report {
 }
 
 /// "1 daemon is", "3 daemons are".
-fn count(n: usize, what: &str) -> String {
+pub(crate) fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what} is") } else { format!("{n} {what}s are") }
 }
 
@@ -135,9 +145,14 @@ pub(crate) fn report(context: &ReadContext<'_>) -> Report {
     space(context, &mut report);
     troubles(context, &mut report);
     groups(context, &mut report);
+    super::scrub::checks(context, &mut report);
     pool_settings(context, &mut report);
+    quotas(context, &mut report);
+    limits(context, &mut report);
     services(context, &mut report);
     flags(context, &mut report);
+    surroundings::check(context, &mut report);
+    report.mutes = mutes::in_force(&context.maps.notes, context.wall);
     report
 }
 
@@ -189,8 +204,11 @@ fn who_is_down(context: &ReadContext<'_>, report: &mut Report) {
         .iter()
         .filter(|(_, info)| info.weight == 0 && (info.up || info.auto_out))
         .map(|(id, info)| {
-            let how =
-                if info.auto_out { "was taken out because it was down" } else { "is out by hand" };
+            let how = match context.maps.notes.drains.contains_key(id) {
+                true => "is being emptied; once it is empty, stop and remove it",
+                false if info.auto_out => "was taken out because it was down",
+                false => "is out by hand",
+            };
             format!("{id} on {} {how}", info.host)
         })
         .collect();
@@ -270,6 +288,7 @@ fn troubles(context: &ReadContext<'_>, report: &mut Report) {
     damage(context, &views, report);
     let silent: Vec<String> = views
         .iter()
+        .filter(|_| context.settings.fault != Fault::SilenceIsHealth)
         .filter(|(_, view)| !view.is_fresh(context.now, context.settings.stale))
         .map(|(id, view)| match (view.has_beaten, view.is_cut_off) {
             (false, _) => format!("{id} has not reported to this monitor yet"),
@@ -303,7 +322,8 @@ fn damage(context: &ReadContext<'_>, views: &[(&DaemonId, &DaemonView)], report:
             let seen = context.maps.osd.daemons.get(id).map_or(0, daemons::damage_seen);
             let found = view.read_errors.saturating_sub(seen);
             let line = format!("{id} found damage {} when it read", times(found));
-            (found > 0).then_some((found, line))
+            let is_over = || super::scrub::has_read_all(context, **id, view.read_errors_at);
+            (found > 0 && !is_over()).then_some((found, line))
         })
         .collect();
     if !damaged.is_empty() {
@@ -314,7 +334,7 @@ fn damage(context: &ReadContext<'_>, views: &[(&DaemonId, &DaemonView)], report:
             format!("damage was found {}, daemons concerned: {}", times(total), damaged.len()),
             damaged.into_iter().map(|(_, line)| line).collect(),
             "The medium returned other bytes than were written; clients were served from other copies, and good ones were written in place.",
-            "If it comes again, replace the disk: `store osd out` the daemon, wait for HEALTH_OK, remove it. If you have seen to it: `store osd clear-damage ID`; by itself the warning ends after mon_osd_damage_warn_interval without more.",
+            "If it comes again, replace the disk: `store osd out` the daemon, wait for HEALTH_OK, remove it. If you have seen to it: `store osd clear-damage ID`; by itself the warning ends when a deep scrub that began later has read all that is there, or after mon_osd_damage_warn_interval without more.",
         );
     }
 }
@@ -397,6 +417,17 @@ fn groups(context: &ReadContext<'_>, report: &mut Report) {
             "It ends by itself.",
         );
     }
+    let full = select(&|(.., state)| state.has("backfill_toofull"));
+    if !full.is_empty() {
+        report.add(
+            "PG_BACKFILL_FULL",
+            Severity::Warn,
+            format!("{} placement groups cannot be copied for want of room", full.len()),
+            full,
+            "A daemon that should take a copy is fuller than mon_osd_backfillfull_ratio.",
+            "Delete data, or add daemons; the copies are made as soon as there is room.",
+        );
+    }
     let bad = select(&|(.., state)| state.has("inconsistent"));
     if !bad.is_empty() {
         report.add(
@@ -447,6 +478,53 @@ fn pool_settings(context: &ReadContext<'_>, report: &mut Report) {
     }
 }
 
+/// From this share of its quota on a pool is nearly full.
+const QUOTA_NEAR: f64 = 0.8;
+
+fn quotas(context: &ReadContext<'_>, report: &mut Report) {
+    let sums = super::status::pool_sums(context);
+    let (mut full, mut near) = (Vec::new(), Vec::new());
+    for (id, pool) in &context.maps.osd.pools {
+        let sum = sums.get(id).copied().unwrap_or_default();
+        let rows =
+            [("objects", sum.objects, pool.quota_objects), ("bytes", sum.bytes, pool.quota_bytes)];
+        for (what, used, quota) in rows.into_iter().filter(|(.., quota)| *quota > 0) {
+            let line = format!("pool {} has {used} of {quota} {what} of its quota", pool.name);
+            match used as f64 / quota as f64 {
+                share if share >= 1.0 => full.push(line),
+                share if share >= QUOTA_NEAR => near.push(line),
+                _ => {}
+            }
+        }
+    }
+    let cause = "Somebody set a quota, and that much was written.";
+    let cure = "Delete objects, or raise it: `store pool set-quota NAME bytes N` (0 for none).";
+    let rows = [
+        ("POOL_FULL", full, "at the quota: writes are refused, deletes go"),
+        ("POOL_NEAR_FULL", near, "near the quota"),
+    ];
+    for (name, lines, how) in rows {
+        if !lines.is_empty() {
+            let summary = format!("{} {how}", count(lines.len(), "pool"));
+            report.add(name, Severity::Warn, summary, lines, cause, cure);
+        }
+    }
+}
+
+/// Limits of fullness that contradict each other: one would never take effect.
+fn limits(context: &ReadContext<'_>, report: &mut Report) {
+    if let Err(why) = pools::check_ratios(&context.maps.config) {
+        report.add(
+            "OSD_OUT_OF_ORDER_FULL",
+            Severity::Error,
+            "the limits of fullness are out of order".to_string(),
+            vec![why],
+            "Somebody changed one of them without the others.",
+            "`store osd set-nearfull-ratio`, `set-backfillfull-ratio`, `set-full-ratio` keep the order.",
+        );
+    }
+}
+
 fn services(context: &ReadContext<'_>, report: &mut Report) {
     let services = &context.maps.services.services;
     let down = |role: &str| -> Vec<String> {
@@ -476,16 +554,8 @@ fn services(context: &ReadContext<'_>, report: &mut Report) {
 
 fn flags(context: &ReadContext<'_>, report: &mut Report) {
     let flags = context.maps.osd.flags;
-    let all = [
-        (flags.noout, "noout"),
-        (flags.norebalance, "norebalance"),
-        (flags.noscrub, "noscrub"),
-        (flags.pause, "pause"),
-    ];
-    let set: BTreeSet<&str> =
-        all.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect();
+    let set = flags.set_by_person();
     if !set.is_empty() {
-        let set: Vec<&str> = set.into_iter().collect();
         report.add(
             "OSDMAP_FLAGS",
             Severity::Warn,

@@ -2,6 +2,7 @@
 //!
 //! Maps are shared by reference until somebody changes one, so a draft costs nothing until it is needed.
 
+use super::notes::Notes;
 use crate::state::{
     Batch, HISTORY_EPOCHS_MAX, OSD_FULL, OSD_STEP, SNAPSHOT_EVERY, Stored, step_key,
 };
@@ -11,6 +12,9 @@ use std::sync::Arc;
 use store_base::codec::{Decode, Encode};
 use store_base::ids::Epoch;
 use store_base::map::{AuthMap, ConfigMap, Incremental, OsdMap, ServiceMap};
+
+/// Key of the notes.
+const NOTES: &str = "notes";
 
 /// Every map of the cluster at one moment.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +27,8 @@ pub struct Maps {
     pub config: Arc<ConfigMap>,
     /// Gateways and metadata services.
     pub services: Arc<ServiceMap>,
+    /// What is remembered for people.
+    pub notes: Arc<Notes>,
     /// The first client id that was never reserved.
     pub clients_end: u64,
 }
@@ -38,6 +44,8 @@ pub struct Changed {
     pub config: bool,
     /// Gateways and metadata services.
     pub services: bool,
+    /// What is remembered for people.
+    pub notes: bool,
     /// Client ids were reserved.
     pub clients: bool,
 }
@@ -45,7 +53,7 @@ pub struct Changed {
 impl Changed {
     /// Whether anything does.
     pub fn any(self) -> bool {
-        self.osd || self.auth || self.config || self.services || self.clients
+        self.osd || self.auth || self.config || self.services || self.notes || self.clients
     }
 }
 
@@ -74,6 +82,11 @@ impl Maps {
         Arc::make_mut(&mut self.services)
     }
 
+    /// For changing.
+    pub fn notes_mut(&mut self) -> &mut Notes {
+        Arc::make_mut(&mut self.notes)
+    }
+
     /// What differs from `old`.
     pub fn changed_since(&self, old: &Maps) -> Changed {
         Changed {
@@ -81,6 +94,7 @@ impl Maps {
             auth: differs(&self.auth, &old.auth),
             config: differs(&self.config, &old.config),
             services: differs(&self.services, &old.services),
+            notes: differs(&self.notes, &old.notes),
             clients: self.clients_end != old.clients_end,
         }
     }
@@ -127,6 +141,11 @@ pub fn read(stored: &Stored) -> Result<(Maps, History), String> {
         auth: Arc::new(entry(stored, "auth")?),
         config: Arc::new(entry(stored, "config")?),
         services: Arc::new(entry(stored, "services")?),
+        // A store of before there were any has none.
+        notes: match stored.entries.contains_key(NOTES) {
+            true => Arc::new(entry(stored, NOTES)?),
+            false => Arc::default(),
+        },
         clients_end: entry(stored, "clients")?,
     };
     Ok((maps, history))
@@ -174,6 +193,7 @@ pub fn batch(
     put(changed.auth, "auth", &|| new.auth.to_bytes());
     put(changed.config, "config", &|| new.config.to_bytes());
     put(changed.services, "services", &|| new.services.to_bytes());
+    put(changed.notes, NOTES, &|| new.notes.to_bytes());
     put(changed.clients, "clients", &|| new.clients_end.to_bytes());
     (batch, step)
 }

@@ -13,6 +13,9 @@ pub const RULE_HOST: &str = "replicated_rule";
 /// The rule that puts every copy on another daemon, for clusters with few hosts.
 pub const RULE_DAEMON: &str = "replicated_osd";
 
+/// What the names of rules for erasure-coded pools begin with; the failure domain follows.
+const RULE_ERASURE: &str = "erasure_";
+
 /// Pools whose rule the monitor chooses say so with this option.
 pub const OPTION_AUTO_RULE: &str = "auto_rule";
 
@@ -108,11 +111,32 @@ pub(crate) fn hosts(crush: &CrushMap) -> usize {
         .count()
 }
 
-/// The rule for a pool of this size: every copy on another host where there are hosts enough, else on
-/// another daemon. With fewer hosts than copies a rule by host would leave every group short for good.
-pub(crate) fn rule_for(crush: &CrushMap, size: u8) -> u32 {
-    let name = if hosts(crush) >= usize::from(size) { RULE_HOST } else { RULE_DAEMON };
-    crush.rule_by_name(name).map_or(0, |(id, _)| u32::from(id))
+/// The rule for a pool of this size, made if it is not there: every copy or slot on another host where there are
+/// hosts enough, else on another daemon. With fewer hosts than copies a rule by host would leave every group short
+/// for good.
+pub(crate) fn rule_for(crush: &mut CrushMap, kind: PoolKind, size: u8) -> u32 {
+    let by_host = hosts(crush) >= usize::from(size);
+    let found = match kind {
+        PoolKind::Erasure => {
+            let made = erasure_rule(crush, if by_host { "host" } else { "osd" });
+            made.inspect_err(|why| tracing::warn!(%why, "no rule for an erasure-coded pool")).ok()
+        }
+        PoolKind::Replicated => {
+            let name = if by_host { RULE_HOST } else { RULE_DAEMON };
+            crush.rule_by_name(name).map(|(id, _)| u32::from(id))
+        }
+    };
+    found.unwrap_or(0)
+}
+
+/// The rule that puts every slot into another bucket of type `domain`, made if it is not there.
+pub(crate) fn erasure_rule(crush: &mut CrushMap, domain: &str) -> Result<u32, EditError> {
+    let name = format!("{RULE_ERASURE}{domain}");
+    match crush.rule_by_name(&name) {
+        Some((id, rule)) if rule.erasure => Ok(id.into()),
+        Some(_) => Err(EditError::Exists(format!("rule {name}, for replicated pools,"))),
+        None => crush.add_rule_erasure(&name, ROOT_DEFAULT, domain).map(u32::from),
+    }
 }
 
 /// Gives pools whose rule nobody chose by hand the rule that fits the hosts there are.
@@ -122,7 +146,7 @@ pub(crate) fn adapt_rules(map: &mut OsdMap) {
         if pool.options.get(OPTION_AUTO_RULE).map(String::as_str) != Some("true") {
             continue;
         }
-        let rule = rule_for(&map.crush, pool.size);
+        let rule = rule_for(&mut map.crush, pool.kind, pool.size);
         if rule != pool.crush_rule {
             pool.crush_rule = rule;
             pool.last_change = next;
@@ -147,7 +171,7 @@ pub(crate) fn domain_name(crush: &CrushMap, rule: u32) -> String {
 }
 
 /// What a pool's targets depend on.
-type PoolShape = (u8, u32, u32, bool);
+type PoolShape = (u8, u32, u32, u32, bool);
 
 /// The up set of every placement group, computed again only when something that it depends on changed.
 #[derive(Clone, Debug, Default)]
@@ -197,7 +221,7 @@ impl Targets {
 }
 
 fn shape(pool: &Pool) -> PoolShape {
-    (pool.size, pool.pg_num, pool.crush_rule, pool.kind == PoolKind::Erasure)
+    (pool.size, pool.pg_num, pool.pgp_num, pool.crush_rule, pool.kind == PoolKind::Erasure)
 }
 
 fn target(map: &OsdMap, pool: &Pool, pg: PgId) -> Vec<DaemonId> {

@@ -1,13 +1,14 @@
 //! Pools: making and changing them, their placement groups' first records, and what fills them.
 
-use super::groups::unformed;
+use super::groups::{self, unformed};
 use super::placement::{self, OPTION_AUTO_RULE};
 use super::settings;
 use super::view::View;
 use std::collections::BTreeMap;
 use store_base::Timestamp;
 use store_base::ids::{PgId, PoolId};
-use store_base::map::{ConfigMap, OsdMap, Pool, PoolKind};
+use store_base::map::osd::OPTION_OVER_QUOTA;
+use store_base::map::{ConfigMap, ErasureProfile, OsdMap, Pool, PoolKind};
 
 /// Longest name of a pool.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -20,6 +21,9 @@ pub const PG_NUM_MAX: u32 = 65_536;
 
 /// Placement groups of the whole cluster.
 pub const PG_TOTAL_MAX: usize = 200_000;
+
+/// One of so many placement groups of a pool changes its place at a time when there are more of them.
+const FOLLOW_SHARE: u32 = 16;
 
 /// Placement groups per daemon that all pools together should come to.
 const PGS_PER_DAEMON: u64 = 100;
@@ -36,6 +40,8 @@ pub(crate) struct Wish {
     pub(crate) pg_num: Option<u32>,
     pub(crate) rule: Option<u32>,
     pub(crate) application: Option<String>,
+    /// Data and coding slots instead of copies.
+    pub(crate) erasure: Option<ErasureProfile>,
 }
 
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
@@ -65,10 +71,77 @@ pub(crate) fn pg_num_for(daemons: usize, size: u8) -> u32 {
     u32::try_from(nearest.clamp(8, 1024)).unwrap_or(1024)
 }
 
+/// Placement groups that would suit a pool by the daemons there are today; never fewer than it has.
+pub(crate) fn suggested(map: &OsdMap, pool: &Pool) -> u32 {
+    let inside = map.daemons.values().filter(|info| info.weight > 0).count();
+    pg_num_for(inside, pool.size).max(pool.pg_num)
+}
+
 /// Adds a pool, or says why not.
 pub(crate) fn create(map: &mut OsdMap, config: &ConfigMap, wish: &Wish) -> Result<PoolId, String> {
     check_name(&wish.name)?;
+    let (size, min_size) = sizes(config, wish)?;
+    let inside = map.daemons.values().filter(|info| info.weight > 0).count();
+    let pg_num = match (wish.pg_num, settings::integer(config, "osd_pool_default_pg_num")) {
+        (Some(pg_num), _) => pg_num,
+        (None, 0) => pg_num_for(inside, size),
+        (None, pg_num) => pg_num as u32,
+    };
+    check_pg_num(map, config, pg_num, size, inside)?;
+    let kind = if wish.erasure.is_some() { PoolKind::Erasure } else { PoolKind::Replicated };
+    let mut options = BTreeMap::new();
+    let domain = wish.erasure.as_ref().map_or("", |profile| profile.failure_domain.as_str());
+    let crush_rule = match (wish.rule, domain) {
+        (Some(rule), _) => rule,
+        (None, "") => {
+            options.insert(OPTION_AUTO_RULE.to_string(), "true".to_string());
+            placement::rule_for(&mut map.crush, kind, size)
+        }
+        (None, domain) => {
+            placement::erasure_rule(&mut map.crush, domain).map_err(|e| e.to_string())?
+        }
+    };
+    let next = map.epoch.next();
+    let applications = wish.application.iter().map(|name| (name.clone(), BTreeMap::new()));
+    map.pool_max += 1;
+    let id = PoolId(map.pool_max);
+    let pool = Pool {
+        name: wish.name.clone(),
+        kind,
+        size,
+        min_size,
+        pg_num,
+        pgp_num: pg_num,
+        crush_rule,
+        last_change: next,
+        resend_since: next,
+        applications: applications.collect(),
+        options,
+        erasure: wish.erasure.as_ref().map(|profile| profile.erasure.clone()),
+        ..Pool::default()
+    };
+    map.pools.insert(id, pool);
+    make_records(map, id);
+    Ok(id)
+}
+
+/// Copies or slots of a new pool, and how many of them a write needs.
+fn sizes(config: &ConfigMap, wish: &Wish) -> Result<(u8, u8), String> {
     let of_config = |name| settings::integer(config, name);
+    if let Some(ErasureProfile { erasure, .. }) = &wish.erasure {
+        erasure.check()?;
+        let (data, size) = (erasure.data, erasure.slots());
+        if wish.size.is_some_and(|wanted| wanted != size) {
+            return Err(format!("the size of this pool is k + m = {size}"));
+        }
+        // One slot more than what is needed to read: with exactly k, a write that the next loss makes unreadable
+        // would have been acknowledged.
+        let min_size = wish.min_size.unwrap_or(data + 1);
+        return match (data..=size).contains(&min_size) {
+            true => Ok((size, min_size)),
+            false => Err(format!("min_size must be k to k + m, {data} to {size}, not {min_size}")),
+        };
+    }
     let size = wish
         .size
         .unwrap_or_else(|| of_config("osd_pool_default_size").min(u64::from(SIZE_MAX)) as u8);
@@ -77,43 +150,54 @@ pub(crate) fn create(map: &mut OsdMap, config: &ConfigMap, wish: &Wish) -> Resul
         (None, 0) => min_size_for(size),
         (None, min_size) => (min_size.min(u64::from(size))) as u8,
     };
-    if size == 0 || size > SIZE_MAX || min_size == 0 || min_size > size {
-        return Err(format!(
+    match size > 0 && size <= SIZE_MAX && min_size > 0 && min_size <= size {
+        true => Ok((size, min_size)),
+        false => Err(format!(
             "size must be 1 to {SIZE_MAX} and min_size 1 to size; size {size} with min_size {min_size} is not"
+        )),
+    }
+}
+
+/// Says why a pool cannot have so many placement groups, if so.
+pub(crate) fn check_growth(
+    map: &OsdMap,
+    config: &ConfigMap,
+    pool: &Pool,
+    pg_num: u32,
+) -> Result<(), String> {
+    if pg_num < pool.pg_num {
+        return Err(format!(
+            "{} has {} placement groups, and groups are not merged: make another pool with fewer",
+            pool.name, pool.pg_num
         ));
     }
-    let inside = map.daemons.values().filter(|info| info.weight > 0).count();
-    let pg_num = match (wish.pg_num, of_config("osd_pool_default_pg_num")) {
-        (Some(pg_num), _) => pg_num,
-        (None, 0) => pg_num_for(inside, size),
-        (None, pg_num) => pg_num as u32,
-    };
-    check_pg_num(map, config, pg_num, size, inside)?;
-    let next = map.epoch.next();
-    let mut options = BTreeMap::new();
-    if wish.rule.is_none() {
-        options.insert(OPTION_AUTO_RULE.to_string(), "true".to_string());
+    if pg_num > PG_NUM_MAX {
+        return Err(format!("pg_num must be 1 to {PG_NUM_MAX}, not {pg_num}"));
     }
-    let applications = wish.application.iter().map(|name| (name.clone(), BTreeMap::new()));
-    map.pool_max += 1;
-    let id = PoolId(map.pool_max);
-    let pool = Pool {
-        name: wish.name.clone(),
-        kind: PoolKind::Replicated,
-        size,
-        min_size,
-        pg_num,
-        pgp_num: pg_num,
-        crush_rule: wish.rule.unwrap_or_else(|| placement::rule_for(&map.crush, size)),
-        last_change: next,
-        resend_since: next,
-        applications: applications.collect(),
-        options,
-        ..Pool::default()
-    };
-    map.pools.insert(id, pool);
-    make_records(map, id);
-    Ok(id)
+    let inside = map.daemons.values().filter(|info| info.weight > 0).count();
+    // What it has is counted already.
+    check_pg_num(map, config, pg_num - pool.pg_num, pool.size, inside)
+}
+
+/// Lets the placement of pools follow their number of groups, a part at a time, while all of them are clean:
+/// that bounds what moves at once, and how much a change of mind costs.
+pub(crate) fn follow(map: &mut OsdMap, view: &View) {
+    let behind = map.pools.iter().filter(|(_, pool)| pool.pgp_num < pool.pg_num);
+    let due = behind.filter(|(id, pool)| is_clean(map, view, **id, pool));
+    let due: Vec<_> = due.map(|(id, pool)| (*id, (pool.pg_num / FOLLOW_SHARE).max(1))).collect();
+    due.into_iter().for_each(|(id, step)| groups::split::follow(map, id, step));
+}
+
+fn is_clean(map: &OsdMap, view: &View, id: PoolId, pool: &Pool) -> bool {
+    let first = PgId { pool: id, seed: 0 };
+    let mut records = map.pgs.range(first..).take_while(|(pg, _)| pg.pool == id);
+    records.all(|(pg, record)| {
+        let is_whole = record.is_active()
+            && record.learners.is_empty()
+            && record.members.len() >= usize::from(pool.size);
+        let report = view.current_report(map, *pg);
+        is_whole && report.is_some_and(|told| told.state.starts_with("active") && told.missing == 0)
+    })
 }
 
 fn check_pg_num(
@@ -163,6 +247,38 @@ pub(crate) fn is_full(map: &OsdMap, view: &View, config: &ConfigMap) -> bool {
     map.daemons.iter().any(|(id, info)| {
         info.up && info.weight > 0 && fullness(view, *id).is_some_and(|used| used >= full)
     })
+}
+
+/// Whether the limits of fullness are in order, or why not.
+pub(crate) fn check_ratios(config: &ConfigMap) -> Result<(), String> {
+    let names = ["mon_osd_nearfull_ratio", "mon_osd_backfillfull_ratio", "mon_osd_full_ratio"];
+    let values = names.map(|name| settings::ratio(config, name));
+    for i in 1..names.len() {
+        if values[i - 1] > values[i] {
+            let (low, high) = (names[i - 1], names[i]);
+            return Err(format!("{low} ({}) is above {high} ({})", values[i - 1], values[i]));
+        }
+    }
+    Ok(())
+}
+
+/// Marks the pools that have used up their quota, and those that have not any more. `stored`: objects and bytes.
+pub(crate) fn review_quotas(map: &mut OsdMap, stored: impl Fn(PoolId) -> (u64, u64)) {
+    let next = map.epoch.next();
+    for (id, pool) in &mut map.pools {
+        let (objects, bytes) = stored(*id);
+        let over = (pool.quota_objects > 0 && objects >= pool.quota_objects)
+            || (pool.quota_bytes > 0 && bytes >= pool.quota_bytes);
+        if over == pool.options.contains_key(OPTION_OVER_QUOTA) {
+            continue;
+        }
+        match over {
+            true => pool.options.insert(OPTION_OVER_QUOTA.to_string(), "true".to_string()),
+            false => pool.options.remove(OPTION_OVER_QUOTA),
+        };
+        pool.last_change = next;
+        tracing::info!(pool = pool.name, over, "quota");
+    }
 }
 
 /// Used share of a daemon's medium, if it has told.

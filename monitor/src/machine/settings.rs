@@ -56,6 +56,10 @@ const YEAR: u64 = 365 * 24 * 3600;
 /// Every setting, by name. Each is read by the roles that it names: what nobody reads has no place here.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
+    setting("mon_clock_drift_allowed", Kind::Span, "1", (0, 3600), &["monitor"],
+        "A daemon whose clock differs more from the monitor's makes the health say so."),
+    setting("mon_data_avail_warn", Kind::Ratio, "0.1", (0, 0), &["monitor"],
+        "A monitor's disk with a smaller share free, and less than 4 GiB, makes the health say so."),
     setting("mon_max_pg_per_osd", Kind::Integer, "400", (1, 10_000), &["monitor"],
         "A pool is refused if it would give a daemon more placement groups than this."),
     setting("mon_osd_auto_mark_new_in", Kind::Bool, "true", (0, 0), &["monitor"],
@@ -76,6 +80,8 @@ pub const SETTINGS: &[Setting] = &[
         "A daemon that the monitor does not hear for this long is down, whatever its peers say."),
     setting("mon_service_timeout", Kind::Span, "15", (2, 3600), &["monitor"],
         "A gateway or metadata service that is not heard for this long is down."),
+    setting("osd_deep_scrub_interval", Kind::Span, "168h", (0, YEAR), &["monitor", "daemon"],
+        "Within this time every copy of every object is read and verified; 0: only when asked for."),
     setting("osd_heartbeat_grace", Kind::Span, "4", (1, 3600), &["monitor", "daemon"],
         "Peers that hear nothing of a daemon for this long report it."),
     setting("osd_max_backfills", Kind::Integer, "4", (1, 64), &["daemon"],
@@ -86,6 +92,14 @@ pub const SETTINGS: &[Setting] = &[
         "Placement groups of a new pool; 0: by the number of daemons."),
     setting("osd_pool_default_size", Kind::Integer, "3", (1, 16), &["monitor"],
         "Copies in a new pool."),
+    setting("osd_recovery_bytes_min", Kind::Integer, "1048576", (0, 1 << 40), &["daemon"],
+        "Bytes per second that recovery may take of a daemon however busy clients are."),
+    setting("osd_recovery_share", Kind::Integer, "20", (1, 90), &["daemon"],
+        "Per cent of a daemon's work that recovery may take while clients are served; idle daemons give all."),
+    setting("osd_scrub_bytes_per_second", Kind::Integer, "67108864", (0, 1 << 40), &["daemon"],
+        "What a daemon reads of each copy to verify it, while it is idle; a quarter while it is busy. 0: no limit."),
+    setting("osd_scrub_interval", Kind::Span, "24h", (0, YEAR), &["monitor", "daemon"],
+        "Within this time the copies of every placement group are compared; 0: only when asked for."),
 ];
 
 /// A setting by name.

@@ -1,11 +1,13 @@
 //! The state of placement groups, of space, and of the whole, as JSON. Keys are Ceph's where Ceph has them.
 
+use super::Fault;
 use super::commands::{ReadContext, data, time};
-use super::{health, pools};
+use super::view::View;
+use super::{health, jobs, pools};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use store_base::ids::{DaemonId, PgId, PoolId};
-use store_base::map::{PgRecord, Pool};
+use store_base::map::{MapFlags, PgRecord, Pool};
 use store_base::wire::PgReport;
 
 /// What is known of a placement group: the record says who has it, the primary's report what they do.
@@ -55,7 +57,8 @@ pub(crate) fn pg_state<'a>(
                 words.extend(report.state.split('+').take(REPORT_WORDS_MAX).map(str::to_string));
             }
             None => {
-                words.insert("unknown".to_string());
+                let is_deaf = context.settings.fault == Fault::SilenceIsHealth;
+                words.insert(if is_deaf { "active" } else { "unknown" }.to_string());
             }
         }
         if !record.is_active() && words.remove("active") {
@@ -66,10 +69,17 @@ pub(crate) fn pg_state<'a>(
     words.remove("");
     let up = record.members.iter().filter(|member| map.is_up(**member)).count();
     let missing = report.map_or(0, |report| report.missing);
-    if up < usize::from(pool.size) {
+    // Copies that are made beside as many as there should be are for balance: nothing is degraded then.
+    words.remove("degraded");
+    let size = match context.settings.fault {
+        Fault::SmallIsHealthy => 1,
+        _ => usize::from(pool.size),
+    };
+    if up < size {
         words.extend(["undersized".to_string(), "degraded".to_string()]);
-    } else if missing > 0 {
-        words.insert("degraded".to_string());
+    }
+    if record.learners.iter().any(|id| jobs::is_too_full(context, *id)) {
+        words.insert("backfill_toofull".to_string());
     }
     let target = context.targets.of(pg);
     let placed =
@@ -77,7 +87,7 @@ pub(crate) fn pg_state<'a>(
     if !placed && !target.is_empty() {
         words.insert("remapped".to_string());
     }
-    let whole = up >= usize::from(pool.size) && record.learners.is_empty() && missing == 0;
+    let whole = up >= size && record.learners.is_empty() && missing == 0;
     if words.contains("active") && whole && record.is_active() {
         words.insert("clean".to_string());
     }
@@ -126,6 +136,22 @@ pub(crate) fn pg_row(
         "log_start": report.log_first,
         "log_end": report.log_last,
         "last_scrub_secs": report.last_scrub_secs,
+        "last_deep_scrub_secs": report.last_deep_scrub_secs,
+        "verified_since_secs": report.verified_secs,
+        "scrub": {
+            "full": report.full_objects,
+            "below": report.below_objects,
+            "errors": report.scrub_errors,
+            "lost": report.lost_objects,
+            "found": report.scrub_found,
+            "repaired": report.scrub_repaired,
+            "bad_objects": report.bad_objects,
+            "run": report.scrub.map(|run| json!({
+                "deep": run.deep, "order": run.order, "started_secs": run.started_secs,
+                "objects": run.objects, "bytes": run.bytes, "found": run.found,
+                "repaired": run.repaired, "paused": run.paused,
+            })),
+        },
     })
 }
 
@@ -138,8 +164,12 @@ pub(crate) struct PoolSum {
 }
 
 pub(crate) fn pool_sums(context: &ReadContext<'_>) -> BTreeMap<PoolId, PoolSum> {
+    sums_of(context.view)
+}
+
+pub(crate) fn sums_of(view: &View) -> BTreeMap<PoolId, PoolSum> {
     let mut sums: BTreeMap<PoolId, PoolSum> = BTreeMap::new();
-    for (pg, view) in &context.view.groups {
+    for (pg, view) in &view.groups {
         // The last report counts, also of an interval that is over: the objects are still there.
         let Some(told) = &view.primary else { continue };
         let sum = sums.entry(pg.pool).or_default();
@@ -224,22 +254,21 @@ pub(crate) fn status(context: &ReadContext<'_>) -> Value {
             "epoch": context.maps.services.epoch,
             "services": data(&context.maps.services.services),
         },
-        "progress_events": {},
+        "progress_events": jobs::progress_events(context),
         "time": time(context.wall),
     })
 }
 
 /// The flags that are set, as Ceph writes them.
 pub(crate) fn flags(context: &ReadContext<'_>) -> String {
-    let flags = context.maps.osd.flags;
-    let all = [
-        (flags.noout, "noout"),
-        (flags.norebalance, "norebalance"),
-        (flags.noscrub, "noscrub"),
-        (flags.pause, "pause"),
-        (flags.full, "full"),
-    ];
-    all.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect::<Vec<_>>().join(",")
+    flag_names(context.maps.osd.flags).join(",")
+}
+
+/// The flags that are set, by a person or by the monitor.
+pub(crate) fn flag_names(flags: MapFlags) -> Vec<&'static str> {
+    let mut names = flags.set_by_person();
+    names.extend(flags.full.then_some("full"));
+    names
 }
 
 /// `df`.

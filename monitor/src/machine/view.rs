@@ -1,12 +1,15 @@
 //! What the leader has heard: volatile, lost with it, and never a ground for saying that all is well when
 //! it is missing.
 
+use super::Fault;
+use super::jobs::Meter;
+use super::surroundings::{Clock, Disk};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use store_base::Time;
 use store_base::ids::{DaemonId, Epoch, Incarnation, Interval, PgId, PoolId, Version};
 use store_base::map::OsdMap;
 use store_base::wire::{BeatRequest, PgReport};
+use store_base::{Time, Timestamp};
 
 /// A peer's word that a daemon is silent.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,16 @@ pub struct DaemonView {
     pub capacity_bytes: u64,
     /// Used of it.
     pub used_bytes: u64,
+    /// Of what is used, what clients stored.
+    pub stored_bytes: u64,
+    /// Of what is used, what cleaning gives back.
+    pub reclaimable_bytes: u64,
+    /// Brought in from other daemons in this life.
+    pub recovered_objects: u64,
+    /// Bytes of that.
+    pub recovered_bytes: u64,
+    /// How its clock differs.
+    pub clock: Clock,
     /// Operations that take too long now.
     pub slow_ops: u64,
     /// Reads that found damage in this life.
@@ -88,6 +101,12 @@ pub struct View {
     pub daemons: BTreeMap<DaemonId, DaemonView>,
     /// Of placement groups.
     pub groups: BTreeMap<PgId, PgView>,
+    /// The disk of this monitor's state, if it was looked at.
+    pub own_disk: Option<Disk>,
+    /// How far background work has come.
+    pub meters: BTreeMap<String, Meter>,
+    /// **For tests only**: a planted fault.
+    pub fault: Fault,
 }
 
 impl View {
@@ -102,7 +121,7 @@ impl View {
             };
             (*id, view)
         });
-        View { daemons: daemons.collect(), groups: BTreeMap::new() }
+        View { daemons: daemons.collect(), ..View::default() }
     }
 
     /// A new life of a daemon, up from the map's next epoch on: what was said of the last one is void.
@@ -168,11 +187,24 @@ impl View {
             view.capacity_bytes = beat.capacity_bytes;
         }
         view.used_bytes = beat.used_bytes;
+        view.stored_bytes = beat.stored_bytes;
+        view.reclaimable_bytes = beat.reclaimable_bytes;
+        view.recovered_objects = beat.recovered_objects;
+        view.recovered_bytes = beat.recovered_bytes;
         view.slow_ops = beat.slow_ops;
         if beat.read_errors > view.read_errors {
             view.read_errors_at = now;
         }
         view.read_errors = beat.read_errors;
+    }
+
+    /// A beat told the time; `wall` is this monitor's.
+    pub fn take_clock(&mut self, beat: &BeatRequest, wall: Timestamp) {
+        let id = DaemonId(beat.daemon);
+        let fits = |view: &&mut DaemonView| view.beat_number == beat.number;
+        if let Some(view) = self.daemons.get_mut(&id).filter(fits) {
+            view.clock.take(beat.wall_millis, wall.millis());
+        }
     }
 
     fn take_report(

@@ -4,6 +4,7 @@
 //! subscribers. It never waits for a subscriber: one whose queue is full is cut and comes again.
 
 use crate::machine::health::{Report, Severity};
+use crate::machine::surroundings::Disk;
 use crate::machine::{Action, Event, Monitor, Reply, Request};
 use crate::metrics::MonitorMetrics;
 use crate::state::{CommitError, Leadership, StateStore, StoreError, Stored};
@@ -12,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store_base::codec::Encode;
@@ -73,6 +75,15 @@ struct Subscriber {
     updates: mpsc::Sender<MapUpdate>,
 }
 
+/// The room on the disk of a directory. A file system that does not tell is not watched.
+fn look_at_disk(dir: &Path) -> Option<Disk> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    Some(Disk {
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+    })
+}
+
 /// See the module.
 pub struct Driver {
     machine: Monitor,
@@ -88,6 +99,8 @@ pub struct Driver {
     pause: Duration,
     seal_key: Bytes,
     metrics: MonitorMetrics,
+    /// Whose disk is watched.
+    data_dir: Option<PathBuf>,
     clock_due: Time,
     metrics_due: Time,
     ready: Arc<Mutex<Result<(), String>>>,
@@ -117,12 +130,19 @@ impl Driver {
             pause: RETRY_PAUSE,
             seal_key,
             metrics,
+            data_dir: None,
             clock_due: Time::ZERO,
             metrics_due: Time::ZERO,
             ready: Arc::new(Mutex::new(Err("the monitor is starting".to_string()))),
             actions: Vec::new(),
         };
         (driver, sender)
+    }
+
+    /// Watches the room on the disk of this directory.
+    pub fn watching_disk_of(mut self, data_dir: &Path) -> Driver {
+        self.data_dir = Some(data_dir.to_path_buf());
+        self
     }
 
     /// Ready while it leads, or while another monitor does.
@@ -167,6 +187,9 @@ impl Driver {
         if now >= self.clock_due {
             self.clock_due = now + CLOCK_EVERY;
             self.step(Event::Clock { wall: clock::timestamp() });
+            if let Some(disk) = self.data_dir.as_deref().and_then(look_at_disk) {
+                self.step(Event::Looked { disk });
+            }
             self.subscribers.retain(|subscriber| !subscriber.updates.is_closed());
         }
         if now >= self.metrics_due {

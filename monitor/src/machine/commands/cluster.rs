@@ -1,7 +1,7 @@
 //! Commands about the whole: status, health, space, versions, services.
 
-use super::{Args, Kind, Outcome, ReadContext, Spec, data, descriptions, may, read, show, time};
-use crate::machine::{health, status};
+use super::{Args, Outcome, ReadContext, Spec, data, descriptions, read, show, time};
+use crate::machine::status;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -11,15 +11,6 @@ pub(super) const SPECS: &[Spec] = &[
     }),
     read("status", &[], "Shows the state of the cluster.", |context, _| {
         show(status::status(context))
-    }),
-    read(
-        "health",
-        &[may("detail", Kind::Choice(&["detail"]), "\"detail\" for causes and cures")],
-        "Shows whether the cluster is healthy, and if not, why.",
-        |context, args| show(health::report(context).to_json(args.has("detail"))),
-    ),
-    read("health detail", &[], "Shows the health with causes and cures.", |context, _| {
-        show(health::report(context).to_json(true))
     }),
     read("df", &[], "Shows the space of the cluster and of each pool.", |context, _| {
         show(status::df(context))

@@ -1,17 +1,14 @@
 //! Commands about daemons, flags, fences and exceptions to CRUSH.
 
-use super::{
-    Args, Failure, Kind, Outcome, ReadContext, Spec, WriteContext, data, destroy, done, fail,
-};
+use super::{Args, Failure, Kind, Outcome, ReadContext, Spec, WriteContext, data, done, fail};
 use super::{invalid, may, missing, need, read, show, time, weight, write};
-use crate::machine::groups::Groups;
 use crate::machine::{daemons, placement, status};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use store_base::crush::edit::EditError;
 use store_base::ids::{ClientId, DaemonId};
-use store_base::map::osd::WEIGHT_IN;
-use store_base::map::{DaemonInfo, MapFlags, OsdMap};
+use store_base::map::DaemonInfo;
+use store_base::map::osd::{FLAG_NAMES, WEIGHT_IN};
 use store_base::op::errno;
 
 /// How long a fence lasts if nobody says.
@@ -25,8 +22,7 @@ const UPMAP_ITEMS_MAX: usize = 16;
 
 const IDS: super::Arg = need("ids", Kind::Daemons, "daemons (3, osd.3, a list, or all)");
 const ID: super::Arg = need("id", Kind::Daemon, "a daemon (3 or osd.3)");
-const FLAG: super::Arg =
-    need("key", Kind::Choice(&["noout", "norebalance", "noscrub", "pause"]), "the flag");
+const FLAG: super::Arg = need("key", Kind::Choice(FLAG_NAMES), "the flag");
 
 pub(super) const SPECS: &[Spec] = &[
     read("osd tree", &[], "Shows where daemons stand.", tree),
@@ -76,18 +72,6 @@ pub(super) const SPECS: &[Spec] = &[
             }
             done(format!("cleared the damage of {}", names(&ids)))
         },
-    ),
-    destroy(
-        "osd rm",
-        &[ID],
-        "Forgets a daemon for good: the copies that only it has are lost.",
-        remove,
-    ),
-    destroy(
-        "osd purge",
-        &[ID],
-        "Forgets a daemon for good: the copies that only it has are lost.",
-        remove,
     ),
     write(
         "osd reweight",
@@ -242,7 +226,11 @@ fn names(ids: &[DaemonId]) -> String {
     ids.iter().map(DaemonId::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn change(context: &mut WriteContext<'_>, id: DaemonId, edit: impl FnOnce(&mut DaemonInfo)) {
+pub(super) fn change(
+    context: &mut WriteContext<'_>,
+    id: DaemonId,
+    edit: impl FnOnce(&mut DaemonInfo),
+) {
     if let Some(info) = context.maps.osd_mut().daemons.get_mut(&id) {
         edit(info);
     }
@@ -259,46 +247,11 @@ fn set_in(context: &mut WriteContext<'_>, args: &Args, inside: bool) -> Outcome 
                 info.weight = 0;
             }
         });
+        if context.maps.notes.drains.contains_key(id) {
+            context.maps.notes_mut().drains.remove(id);
+        }
     }
     done(format!("marked {} {}", if inside { "in" } else { "out" }, names(&ids)))
-}
-
-/// The groups that would be left with nobody who has them, if this daemon were gone.
-fn only_holder_of(map: &OsdMap, id: DaemonId) -> Vec<String> {
-    let only = map.pgs.iter().filter(|(_, record)| {
-        record.holders.contains(&id) && record.holders.iter().all(|holder| *holder == id)
-    });
-    only.map(|(pg, _)| pg.to_string()).collect()
-}
-
-fn remove(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
-    let id = args.daemon(&context.maps.osd, "id")?;
-    let map = &context.maps.osd;
-    if map.is_up(id) {
-        return fail(errno::EBUSY, format!("{id} is up: stop its process first"));
-    }
-    let only = only_holder_of(map, id);
-    if !only.is_empty() {
-        let count = only.len();
-        return fail(
-            errno::EBUSY,
-            format!(
-                "{id} alone has everything of {count} placement groups ({} …): bring it back, or give them up \
-                 by `store pg force`",
-                only.iter().take(3).cloned().collect::<Vec<_>>().join(", ")
-            ),
-        );
-    }
-    let groups =
-        Groups { committed: &context.committed.osd, view: context.view, targets: context.targets };
-    groups.forget(context.maps.osd_mut(), id);
-    let map = context.maps.osd_mut();
-    map.daemons.remove(&id);
-    placement::remove(&mut map.crush, id);
-    placement::adapt_rules(map);
-    map.upmap_items.values_mut().for_each(|items| items.retain(|(_, to)| *to != id));
-    map.upmap_items.retain(|_, items| !items.is_empty());
-    done(format!("{id} is forgotten"))
 }
 
 fn crush_move(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
@@ -323,13 +276,8 @@ fn crush_move(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
 }
 
 fn set_flag(context: &mut WriteContext<'_>, name: &str, on: bool) -> Outcome {
-    let flags = &mut context.maps.osd_mut().flags;
-    match name {
-        "noout" => flags.noout = on,
-        "norebalance" => flags.norebalance = on,
-        "noscrub" => flags.noscrub = on,
-        _ => flags.pause = on,
-    }
+    let flag = context.maps.osd_mut().flags.by_name(name);
+    *flag.ok_or_else(|| invalid(format!("there is no flag {name:?}")))? = on;
     done(format!("{name} is {}", if on { "set" } else { "unset" }))
 }
 
@@ -435,7 +383,7 @@ fn dump(context: &ReadContext<'_>, _: &Args) -> Outcome {
         "created": time(map.created),
         "modified": time(map.modified),
         "flags": status::flags(context),
-        "flags_set": flag_names(map.flags),
+        "flags_set": status::flag_names(map.flags),
         "pool_max": map.pool_max,
         "max_osd": map.daemons.keys().next_back().map_or(0, |id| id.0 + 1),
         "pools": pools.collect::<Vec<_>>(),
@@ -443,17 +391,6 @@ fn dump(context: &ReadContext<'_>, _: &Args) -> Outcome {
         "pg_upmap_items": upmaps.collect::<Vec<_>>(),
         "blocklist": data(&map.blocklist),
     }))
-}
-
-fn flag_names(flags: MapFlags) -> Vec<&'static str> {
-    let all = [
-        (flags.noout, "noout"),
-        (flags.norebalance, "norebalance"),
-        (flags.noscrub, "noscrub"),
-        (flags.pause, "pause"),
-        (flags.full, "full"),
-    ];
-    all.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect()
 }
 
 fn find(context: &ReadContext<'_>, args: &Args) -> Outcome {

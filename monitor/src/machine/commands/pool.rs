@@ -11,8 +11,11 @@ use crate::machine::status;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use store_base::ids::PoolId;
-use store_base::map::{OsdMap, Pool};
+use store_base::map::{ErasureProfile, OsdMap, PROFILE_DEFAULT, Pool, PoolKind};
 use store_base::op::errno;
+
+/// The option of a pool that names the profile that it was made by.
+const OPTION_PROFILE: &str = "erasure_code_profile";
 
 const POOL: super::Arg = need("pool", Kind::Text, "the pool's name");
 const VARS: Kind = Kind::Choice(&[
@@ -23,8 +26,10 @@ const VARS: Kind = Kind::Choice(&[
     "crush_rule",
     "quota_bytes",
     "quota_objects",
+    "erasure_code_profile",
     "all",
 ]);
+const SLOTS_MAX: i64 = store_base::erasure::SLOTS_MAX as i64;
 const SET_VARS: Kind = Kind::Choice(&["size", "min_size", "crush_rule", "pg_num"]);
 
 /// Applications of one pool, and the length of a name of one.
@@ -41,12 +46,23 @@ pub(super) const SPECS: &[Spec] = &[
                 Kind::Int(1, pools::PG_NUM_MAX as i64),
                 "placement groups; chosen if not given",
             ),
-            may("pool_type", Kind::Choice(&["replicated"]), "how copies are kept"),
-            may("size", Kind::Int(1, SIZE_MAX as i64), "copies"),
+            may(
+                "pool_type",
+                Kind::Choice(&["replicated", "erasure"]),
+                "whole copies, or slots of data and coding",
+            ),
+            may(
+                "erasure_code_profile",
+                Kind::Text,
+                "what an erasure-coded pool is made by; \"default\" if not given",
+            ),
+            may("k", Kind::Int(1, SLOTS_MAX), "data slots, if other than the profile's"),
+            may("m", Kind::Int(1, SLOTS_MAX), "coding slots, if other than the profile's"),
+            may("size", Kind::Int(1, SLOTS_MAX), "copies; of erasure-coded pools k + m"),
             may(
                 "min_size",
-                Kind::Int(1, SIZE_MAX as i64),
-                "copies without which nothing is committed",
+                Kind::Int(1, SLOTS_MAX),
+                "copies or slots without which nothing is committed",
             ),
             may("rule", Kind::Text, "a CRUSH rule; chosen if not given"),
             may("application", Kind::Text, "what uses it"),
@@ -153,6 +169,7 @@ pub(super) fn describe(map: &OsdMap, id: PoolId, pool: &Pool) -> Value {
         "min_size": pool.min_size,
         "pg_num": pool.pg_num,
         "pg_placement_num": pool.pgp_num,
+        "pg_num_suggested": pools::suggested(map, pool),
         "crush_rule": pool.crush_rule,
         "crush_rule_name": rule_name(map, pool.crush_rule),
         "failure_domain": placement::domain_name(&map.crush, pool.crush_rule),
@@ -161,6 +178,8 @@ pub(super) fn describe(map: &OsdMap, id: PoolId, pool: &Pool) -> Value {
         "quota_max_objects": pool.quota_objects,
         "application_metadata": pool.applications,
         "options": pool.options,
+        "erasure": pool.erasure,
+        "erasure_code_profile": pool.options.get(OPTION_PROFILE),
     })
 }
 
@@ -178,8 +197,10 @@ fn small(args: &Args, name: &str) -> Option<u8> {
 
 fn create(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
     let map = &context.maps.osd;
+    let erasure = wanted_profile(map, args)?;
+    let kind = if erasure.is_some() { PoolKind::Erasure } else { PoolKind::Replicated };
     let rule = match args.text("rule") {
-        Some(name) => Some(find_rule(map, name)?),
+        Some(name) => Some(find_rule(map, name, kind)?),
         None => None,
     };
     if let Some(app) = args.text("application") {
@@ -192,13 +213,15 @@ fn create(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
         pg_num: args.int("pg_num").and_then(|value| u32::try_from(value).ok()),
         rule,
         application: args.text("application").map(str::to_string),
+        erasure,
     };
     if let Some((id, pool)) = map.pool_by_name(&wish.name) {
         let same = wish.size.is_none_or(|size| size == pool.size)
             && wish.min_size.is_none_or(|min_size| min_size == pool.min_size)
             && wish.pg_num.is_none_or(|pg_num| pg_num == pool.pg_num)
             && wish.rule.is_none_or(|rule| rule == pool.crush_rule)
-            && wish.application.as_ref().is_none_or(|app| pool.applications.contains_key(app));
+            && wish.application.as_ref().is_none_or(|app| pool.applications.contains_key(app))
+            && wish.erasure.as_ref().map(|profile| &profile.erasure) == pool.erasure.as_ref();
         return match (args.flag("if_not_exists"), same) {
             (true, true) => show(describe(map, id, pool)),
             (true, false) => {
@@ -207,18 +230,51 @@ fn create(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
             (false, _) => fail(errno::EEXIST, format!("the pool {} exists", wish.name)),
         };
     }
+    if wish.erasure.is_some() {
+        return fail(errno::EOPNOTSUPP, "daemons do not serve erasure-coded pools yet");
+    }
     let config = context.maps.config.clone();
     let id = pools::create(context.maps.osd_mut(), &config, &wish).map_err(invalid)?;
+    if wish.erasure.is_some() {
+        let name = args.text("erasure_code_profile").unwrap_or(PROFILE_DEFAULT).to_string();
+        let pool = pool_mut(context, id)?;
+        pool.options.insert(OPTION_PROFILE.to_string(), name);
+    }
     let map = &context.maps.osd;
     show(describe(map, id, &map.pools[&id]))
 }
 
-fn find_rule(map: &OsdMap, name: &str) -> Result<u32, Failure> {
+/// The profile that a new pool is to be made by, with the numbers that the command gives itself; `None` for a
+/// pool of copies.
+fn wanted_profile(map: &OsdMap, args: &Args) -> Result<Option<ErasureProfile>, Failure> {
+    let named = args.text("erasure_code_profile");
+    let (data, coding) = (small(args, "k"), small(args, "m"));
+    let says_so = named.is_some() || data.is_some() || coding.is_some();
+    match args.text("pool_type") {
+        Some("replicated") if says_so => {
+            return Err(invalid("a pool of copies has no erasure profile, k or m"));
+        }
+        Some("erasure") => {}
+        _ if says_so => {}
+        _ => return Ok(None),
+    }
+    let mut profile = super::profile::find(map, named.unwrap_or(PROFILE_DEFAULT))?;
+    profile.erasure.data = data.unwrap_or(profile.erasure.data);
+    profile.erasure.coding = coding.unwrap_or(profile.erasure.coding);
+    Ok(Some(profile))
+}
+
+fn find_rule(map: &OsdMap, name: &str, kind: PoolKind) -> Result<u32, Failure> {
     let found = map.crush.rule_by_name(name);
     let (id, rule) = found.ok_or_else(|| missing(format!("there is no CRUSH rule {name:?}")))?;
-    match rule.erasure {
-        true => Err(invalid(format!("the rule {name} is for erasure-coded pools"))),
-        false => Ok(u32::from(id)),
+    match (rule.erasure, kind) {
+        (true, PoolKind::Replicated) => {
+            Err(invalid(format!("the rule {name} is for erasure-coded pools")))
+        }
+        (false, PoolKind::Erasure) => {
+            Err(invalid(format!("the rule {name} is for replicated pools")))
+        }
+        _ => Ok(u32::from(id)),
     }
 }
 
@@ -236,6 +292,8 @@ fn get(context: &ReadContext<'_>, args: &Args) -> Outcome {
         "crush_rule": rule_name(map, pool.crush_rule),
         "quota_bytes": pool.quota_bytes,
         "quota_objects": pool.quota_objects,
+        "erasure_code_profile": pool.options.get(OPTION_PROFILE),
+        "erasure": pool.erasure,
     });
     match args.text("var") {
         None | Some("all") => show(all),
@@ -255,6 +313,11 @@ fn set(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
     let before = pool.clone();
     let mut changed = pool.clone();
     match var {
+        "size" if before.erasure.is_some() => {
+            return Err(invalid(
+                "an erasure-coded pool keeps k and m for good: make another pool with those you want",
+            ));
+        }
         "size" => {
             changed.size = number(SIZE_MAX)?;
             // The two go together unless somebody set min_size apart from its rule.
@@ -263,20 +326,18 @@ fn set(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
                 changed.min_size = pools::min_size_for(changed.size);
             }
         }
-        "min_size" => changed.min_size = number(before.size)?,
+        "min_size" => {
+            changed.min_size = number(before.size)?;
+            let least = before.erasure.as_ref().map_or(1, |erasure| erasure.data);
+            if changed.min_size < least {
+                return Err(invalid(format!("min_size is at least k, {least}, here")));
+            }
+        }
         "crush_rule" => {
-            changed.crush_rule = find_rule(map, val)?;
+            changed.crush_rule = find_rule(map, val, before.kind)?;
             changed.options.remove(OPTION_AUTO_RULE);
         }
-        _ => {
-            return match val.parse::<u32>() {
-                Ok(pg_num) if pg_num == before.pg_num => done("it is so already"),
-                _ => fail(
-                    errno::EOPNOTSUPP,
-                    "the number of placement groups of a pool cannot be changed yet: make another pool with the one you want",
-                ),
-            };
-        }
+        _ => return grow(context, id, &before, val),
     }
     if changed == before {
         return done("it is so already");
@@ -296,6 +357,21 @@ fn set(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
         groups.raise_pool(context.maps.osd_mut(), id);
     }
     done(format!("{var} of {} is {val}", before.name))
+}
+
+/// Splits the groups of a pool. Their placement follows by itself.
+fn grow(context: &mut WriteContext<'_>, id: PoolId, pool: &Pool, val: &str) -> Outcome {
+    let Ok(pg_num) = val.parse::<u32>() else {
+        return Err(invalid(format!("pg_num cannot be {val:?}: it is a number")));
+    };
+    if pg_num == pool.pg_num {
+        return done("it is so already");
+    }
+    pools::check_growth(&context.maps.osd, &context.maps.config, pool, pg_num).map_err(invalid)?;
+    let groups =
+        Groups { committed: &context.committed.osd, view: context.view, targets: context.targets };
+    groups.split(context.maps.osd_mut(), id, pg_num);
+    done(format!("pg_num of {} is {pg_num}; its data follows", pool.name))
 }
 
 fn rename(context: &mut WriteContext<'_>, args: &Args) -> Outcome {

@@ -251,8 +251,12 @@ impl Run {
             return; // formed
         }
         if after.interval == before.interval {
-            let activated =
-                PgRecord { holders: new.clone(), writers: after.writers.clone(), ..before.clone() };
+            let activated = PgRecord {
+                holders: new.clone(),
+                writers: after.writers.clone(),
+                confirmed: after.interval,
+                ..before.clone()
+            };
             assert_eq!(*after, activated, "only activation keeps the interval: {}", tell());
             assert!(after.writers == before.writers || after.writers == new, "{}", tell());
             return;
