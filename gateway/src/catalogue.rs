@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use store_base::bucket::placement::Placement;
 use store_base::bucket::*;
 use store_base::error::Error;
 use store_shell::clock;
@@ -74,6 +75,8 @@ pub type Later<'a, T> = LocalBoxFuture<'a, Result<T, CatalogueError>>;
 pub trait Catalogue {
     /// The bucket of a name: at most a second old.
     fn bucket<'a>(&'a self, name: &'a str) -> Later<'a, Rc<Bucket>>;
+    /// Where the data of a new bucket goes that names this placement, or none (an empty name).
+    fn placement(&self, name: &str) -> Option<Placement>;
     /// Makes a bucket; `wanted` says all but whether it is ready.
     fn create_bucket(&self, wanted: BucketRecord) -> Later<'_, Creation>;
     /// Removes an empty bucket.

@@ -2,15 +2,26 @@
 //! Real (`store-client`) and in memory.
 
 use futures_util::future::LocalBoxFuture;
+use store_base::PoolId;
+use store_base::bucket::placement::Placement;
 use store_base::error::Error;
 use store_base::op::{Op, OpResult};
 
+/// A pool, as the gateway sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// One of the gateway's own, by name.
+    Own(&'static str),
+    /// A placement's: for the data of the buckets that were made with it.
+    Placed(PoolId),
+}
+
 /// The pool of the registry of buckets.
-pub const META_POOL: &str = "s3.meta";
+pub const META_POOL: Place = Place::Own("s3.meta");
 /// The pool of the index shards.
-pub const INDEX_POOL: &str = "s3.index";
-/// The pool of the data objects.
-pub const DATA_POOL: &str = "s3.data";
+pub const INDEX_POOL: Place = Place::Own("s3.index");
+/// The pool of the data objects of buckets without a placement of their own.
+pub const DATA_POOL: Place = Place::Own("s3.data");
 
 /// Runs op vectors.
 pub trait Cluster {
@@ -18,11 +29,15 @@ pub trait Cluster {
     /// of the op that failed. A request is sent again until its deadline, under the same request id.
     fn operate<'a>(
         &'a self,
-        pool: &'static str,
+        pool: Place,
         object: String,
         ops: Vec<Op>,
         read_only: bool,
     ) -> LocalBoxFuture<'a, Result<Vec<OpResult>, Error>>;
+
+    /// Where the data of a new bucket goes that names this placement, or none (an empty name). `None` if there
+    /// is no such placement.
+    fn placement(&self, name: &str) -> Option<Placement>;
 }
 
 pub mod memory;

@@ -4,9 +4,10 @@
 //! whether that is being removed, and says `NoBucket`. Then, and only then, the registry is asked again.
 
 use super::*;
-use crate::cluster::{Cluster, DATA_POOL, INDEX_POOL, META_POOL};
+use crate::cluster::{Cluster, DATA_POOL, INDEX_POOL, META_POOL, Place};
 use futures_util::future::{join_all, try_join_all};
 use std::cell::{Cell, RefCell};
+use store_base::PoolId;
 use store_base::class::{self, MethodKind};
 use store_base::codec::{Decode, Encode};
 use store_base::machine::Time;
@@ -34,6 +35,14 @@ type Dirty = BTreeMap<(BucketId, u32), (Rc<Bucket>, u64)>;
 /// Items of a removal, and their places in the request.
 type Placed = (Vec<usize>, Vec<(Bytes, Condition)>);
 
+/// Where the data of a bucket is.
+pub(super) fn data_place(bucket: &Bucket) -> Place {
+    match bucket.data_pool {
+        PoolId(0) => DATA_POOL,
+        pool => Place::Placed(pool),
+    }
+}
+
 /// The catalogue of flat buckets.
 pub struct Flat<C> {
     pub(super) cluster: C,
@@ -59,7 +68,7 @@ impl<C: Cluster> Flat<C> {
     /// Calls a class method.
     async fn exec<I: Encode, O: Decode>(
         &self,
-        pool: &'static str,
+        pool: Place,
         object: String,
         class: &str,
         method: &str,
@@ -82,7 +91,7 @@ impl<C: Cluster> Flat<C> {
 
     /// On a full cluster garbage is not left to lie.
     fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if matches!(result, Err(Error::Full(_))) {
+        if matches!(result, Err(Error::Full(_) | Error::Quota(_))) {
             self.commons.note_full();
         }
         result
@@ -271,7 +280,7 @@ impl<C: Cluster> Flat<C> {
             let done = self.live_shard(bucket, shard, "remove", &remove).await;
             let done: Vec<Answer<Option<Entry>>> = match done {
                 // A full cluster takes small removals only.
-                Err(CatalogueError::Cluster(Error::Full(_))) if batch_max > 1 => {
+                Err(CatalogueError::Cluster(Error::Full(_) | Error::Quota(_))) if batch_max > 1 => {
                     batch_max = 1;
                     continue;
                 }
@@ -430,7 +439,7 @@ impl<C: Cluster> Catalogue for Flat<C> {
             let stripe = u64::from(data.stripe_bytes.max(1));
             let object = data.stripe_name(bucket.id, offset / stripe);
             let op = Op::Write { offset: offset % stripe, data: bytes };
-            let result = self.cluster.operate(DATA_POOL, object, vec![op], false).await;
+            let result = self.cluster.operate(data_place(bucket), object, vec![op], false).await;
             self.noted(result)?;
             Ok(())
         })
@@ -447,9 +456,13 @@ impl<C: Cluster> Catalogue for Flat<C> {
             let stripe = u64::from(data.stripe_bytes.max(1));
             let object = data.stripe_name(bucket.id, offset / stripe);
             let op = Op::Read { offset: offset % stripe, length };
-            let results = self.cluster.operate(DATA_POOL, object, vec![op], true).await?;
+            let results = self.cluster.operate(data_place(bucket), object, vec![op], true).await?;
             Ok(results.into_iter().next().map(|result| result.data).unwrap_or_default())
         })
+    }
+
+    fn placement(&self, name: &str) -> Option<Placement> {
+        self.cluster.placement(name)
     }
 
     fn hold(&self, id: WriteId) -> Hold {

@@ -6,9 +6,9 @@
 //! buckets half made, buckets removed and not cleared. All of it can be repeated by several gateways at
 //! once without harm.
 
-use super::flat::Flat;
+use super::flat::{Flat, data_place};
 use super::*;
-use crate::cluster::{Cluster, DATA_POOL, INDEX_POOL};
+use crate::cluster::{Cluster, INDEX_POOL};
 use futures_util::StreamExt;
 use futures_util::stream;
 use store_base::op::Op;
@@ -255,7 +255,7 @@ async fn delete_data<C: Cluster>(
     let mut deletes = stream::iter(stripes)
         .map(|(data, stripe)| async move {
             let object = data.stripe_name(bucket.id, stripe);
-            gone(flat.cluster.operate(DATA_POOL, object, vec![Op::Delete {}], false).await)
+            gone(flat.cluster.operate(data_place(bucket), object, vec![Op::Delete {}], false).await)
         })
         .buffer_unordered(DELETES_IN_FLIGHT);
     while let Some(done) = deletes.next().await {

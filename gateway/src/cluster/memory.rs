@@ -1,22 +1,25 @@
 //! A cluster in memory: one copy, no disk, the real class methods. For tests and for developing clients;
 //! it can be told to fail.
 
-use super::Cluster;
+use super::{Cluster, Place};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use store_base::PoolId;
+use store_base::bucket::placement::{PLACEMENT_DEFAULT, Placement};
 use store_base::class::{self, ClassContext, ClassError, MethodKind, memory::MemoryObject};
 use store_base::codec::Encode;
 use store_base::error::Error;
 use store_base::op::{Op, OpResult, Stat, errno};
 
 /// Says what fails: pool, object, ops. An error is returned instead of running them.
-pub type Fault = Box<dyn Fn(&str, &str, &[Op]) -> Option<Error> + Send>;
+pub type Fault = Box<dyn Fn(Place, &str, &[Op]) -> Option<Error> + Send>;
 
 #[derive(Default)]
 struct Objects {
-    objects: BTreeMap<(&'static str, String), Stored>,
+    objects: BTreeMap<(Place, String), Stored>,
+    placements: BTreeMap<String, PoolId>,
     fault: Option<Fault>,
     requests: u64,
 }
@@ -43,10 +46,15 @@ impl MemoryCluster {
         self.locked(|objects| objects.fault = fault);
     }
 
+    /// Adds a placement.
+    pub fn add_placement(&self, name: &str, pool: PoolId) {
+        self.locked(|objects| objects.placements.insert(name.to_string(), pool));
+    }
+
     /// Names of the objects of a pool.
-    pub fn names(&self, pool: &str) -> Vec<String> {
+    pub fn names(&self, pool: Place) -> Vec<String> {
         self.locked(|objects| {
-            let of_pool = objects.objects.keys().filter(|(p, _)| *p == pool);
+            let of_pool = objects.objects.keys().filter(|(place, _)| *place == pool);
             of_pool.map(|(_, name)| name.clone()).collect()
         })
     }
@@ -60,7 +68,7 @@ impl MemoryCluster {
 impl Cluster for MemoryCluster {
     fn operate<'a>(
         &'a self,
-        pool: &'static str,
+        pool: Place,
         object: String,
         ops: Vec<Op>,
         read_only: bool,
@@ -86,6 +94,16 @@ impl Cluster for MemoryCluster {
                 Ok(results)
             })
         })
+    }
+
+    fn placement(&self, name: &str) -> Option<Placement> {
+        let pool = self.locked(|objects| objects.placements.get(name).copied());
+        match name {
+            "" | PLACEMENT_DEFAULT => {
+                Some(Placement { name: PLACEMENT_DEFAULT.to_string(), pool: None })
+            }
+            _ => pool.map(|pool| Placement { name: name.to_string(), pool: Some(pool) }),
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The real cluster, through `store-client`.
 
-use super::{Cluster, DATA_POOL, INDEX_POOL, META_POOL};
+use super::{Cluster, DATA_POOL, INDEX_POOL, META_POOL, Place};
 use futures_util::future::LocalBoxFuture;
 use serde_json::json;
 use store_base::PoolId;
+use store_base::bucket::placement::{APPLICATION, Placement, placement};
 use store_base::error::Error;
 use store_base::object::ObjectName;
 use store_base::op::{Op, OpResult};
@@ -22,32 +23,40 @@ impl Remote {
     /// Looks the pools up; they must exist.
     pub async fn new(client: StoreClient) -> Result<Remote, Error> {
         Ok(Remote {
-            meta: client.pool(META_POOL).await?,
-            index: client.pool(INDEX_POOL).await?,
-            data: client.pool(DATA_POOL).await?,
+            meta: client.pool(name(META_POOL)).await?,
+            index: client.pool(name(INDEX_POOL)).await?,
+            data: client.pool(name(DATA_POOL)).await?,
             client,
         })
     }
 
-    fn pool(&self, name: &str) -> PoolId {
-        match name {
+    fn pool(&self, place: Place) -> PoolId {
+        match place {
             META_POOL => self.meta,
             INDEX_POOL => self.index,
-            _ => self.data,
+            Place::Own(_) => self.data,
+            Place::Placed(pool) => pool,
         }
+    }
+}
+
+fn name(place: Place) -> &'static str {
+    match place {
+        Place::Own(name) => name,
+        Place::Placed(_) => "",
     }
 }
 
 /// Makes the pools that are not there, as the monitor thinks best.
 pub async fn make_pools(client: &StoreClient) -> Result<(), Error> {
-    for pool in [META_POOL, INDEX_POOL, DATA_POOL] {
+    for pool in [META_POOL, INDEX_POOL, DATA_POOL].map(name) {
         if client.osd_map().borrow().pool_by_name(pool).is_some() {
             continue;
         }
         let command = json!({
             "prefix": "osd pool create",
             "pool": pool,
-            "application": "rgw",
+            "application": APPLICATION,
             "if_not_exists": true,
         });
         match client.command(&command, bytes::Bytes::new()).await {
@@ -63,7 +72,7 @@ pub async fn make_pools(client: &StoreClient) -> Result<(), Error> {
 impl Cluster for Remote {
     fn operate<'a>(
         &'a self,
-        pool: &'static str,
+        pool: Place,
         object: String,
         ops: Vec<Op>,
         read_only: bool,
@@ -74,5 +83,9 @@ impl Cluster for Remote {
             let reply = self.client.operate(self.pool(pool), &object, ops, options).await?;
             Ok(reply.results)
         })
+    }
+
+    fn placement(&self, name: &str) -> Option<Placement> {
+        placement(&self.client.osd_map().borrow(), name)
     }
 }

@@ -46,6 +46,7 @@ codes! {
     ConditionalRequestConflict 409 "A conflicting operation occurred. If using PutObject you can retry the request. If using multipart upload you should initiate another CreateMultipartUpload request and re-upload each part.";
     EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed object size.";
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed object size.";
+    InvalidLocationConstraint 400 "The specified location constraint is not valid.";
     IllegalLocationConstraintException 400 "The specified location constraint is not valid.";
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header.";
     InsufficientStorage 507 "The cluster is full. Delete objects or add daemons.";
@@ -93,6 +94,7 @@ codes! {
     ServerSideEncryptionConfigurationNotFoundError 404 "The server side encryption configuration was not found";
     ServiceUnavailable 503 "Service is unable to handle request. Reduce your request rate or try again.";
     SignatureDoesNotMatch 403 "The request signature that we calculated does not match the signature that you provided. Check your AWS secret access key and signing method.";
+    QuotaExceeded 403 "The quota is used up. Delete objects or have it raised.";
     SlowDown 503 "Please reduce your request rate.";
     TooManyBuckets 400 "You have attempted to create more buckets than are allowed.";
     UnexpectedContent 400 "This request contains unsupported content.";
@@ -198,6 +200,7 @@ impl From<Refusal> for S3Error {
 impl From<ClusterError> for S3Error {
     fn from(error: ClusterError) -> Self {
         match error {
+            ClusterError::Quota(_) => Code::QuotaExceeded.into(),
             ClusterError::Full(_) => Code::InsufficientStorage.into(),
             ClusterError::TimedOut(_) | ClusterError::Unavailable(_) => Code::SlowDown.into(),
             other => {

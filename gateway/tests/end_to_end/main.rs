@@ -11,11 +11,12 @@ use std::net::Shutdown as Half;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use store_base::PoolId;
 use store_base::error::Error;
 use store_base::op::Op;
 use store_gateway::catalogue::sweep::Sweep;
 use store_gateway::cluster::memory::MemoryCluster;
-use store_gateway::cluster::{DATA_POOL, INDEX_POOL};
+use store_gateway::cluster::{DATA_POOL, INDEX_POOL, Place};
 use store_gateway::keyring::{FixedKeys, User};
 use store_gateway::s3::Settings;
 use store_gateway::shell::{Shared, serve};
@@ -73,7 +74,7 @@ impl World {
         }
     }
 
-    fn fail(&self, fault: impl Fn(&str, &str, &[Op]) -> Option<Error> + Send + 'static) {
+    fn fail(&self, fault: impl Fn(Place, &str, &[Op]) -> Option<Error> + Send + 'static) {
         self.cluster.fail_with(Some(Box::new(fault)));
     }
 }
@@ -396,6 +397,42 @@ fn a_cluster_that_fails_is_a_retry_for_the_client_and_never_a_half_object() {
     stream.write_all(format!("{}\r\n", signed.head).as_bytes()).unwrap();
     assert!(read_answer(&mut stream, "GET").is_none());
     assert!(broken.load(Ordering::Relaxed));
+}
+
+#[test]
+fn the_data_of_a_bucket_goes_where_its_placement_says() {
+    let world = World::new();
+    let pool = Place::Placed(PoolId(7));
+    world.cluster.add_placement("ec", PoolId(7));
+    let create = |name: &str, location: &str| {
+        let document = format!(
+            "<CreateBucketConfiguration><LocationConstraint>{location}</LocationConstraint>\
+             </CreateBucketConfiguration>"
+        );
+        world.client.ask("PUT", &format!("/{name}"), document.as_bytes())
+    };
+    assert_eq!(create("placed", ":ec").status, 200);
+    assert_eq!(create("placed-too", "us-east-1:ec").status, 200);
+    assert_eq!(create("plain", "us-east-1:default-placement").status, 200);
+    assert_eq!(create("lost", ":nowhere").code(), "InvalidLocationConstraint");
+    assert_eq!(create("lost", "mars:ec").code(), "IllegalLocationConstraintException");
+
+    let body = noise(9_000_000);
+    for (bucket, here, there) in [("placed", pool, DATA_POOL), ("plain", DATA_POOL, pool)] {
+        let target = format!("/{bucket}/k");
+        assert_eq!(world.client.ask("PUT", &target, &body).status, 200);
+        assert_eq!(world.client.ask("PUT", &format!("/{bucket}/small"), b"inline").status, 200);
+        assert_eq!(world.cluster.names(here).len(), 3, "{bucket}: 4 MiB objects");
+        assert_eq!(world.cluster.names(there).len(), 0, "{bucket}");
+        assert!(world.get(&target).body == body);
+        assert_eq!(world.get(&format!("/{bucket}/small")).body, b"inline");
+        assert_eq!(world.client.ask("DELETE", &target, b"").status, 204);
+        let until = Instant::now() + Duration::from_secs(20);
+        while !world.cluster.names(here).is_empty() {
+            assert!(Instant::now() < until, "the sweeper looks in the right pool");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]

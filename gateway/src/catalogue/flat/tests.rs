@@ -134,7 +134,7 @@ async fn buckets_are_made_found_listed_and_removed() {
 #[tokio::test]
 async fn a_bucket_half_made_is_finished_by_its_owner_or_the_sweeper() {
     let world = World::new();
-    let fault = |_: &str, _: &str, ops: &[Op]| match &ops[0] {
+    let fault = |_: Place, _: &str, ops: &[Op]| match &ops[0] {
         Op::Exec { method, .. } if method == "init" => Some(Error::TimedOut("no answer".into())),
         _ => None,
     };
@@ -155,7 +155,7 @@ async fn a_bucket_half_made_is_finished_by_its_owner_or_the_sweeper() {
 async fn a_removal_that_died_half_way_is_taken_back_by_the_next_writer() {
     let world = World::new();
     let bucket = world.make("b").await;
-    let fault = |pool: &str, _: &str, ops: &[Op]| match &ops[0] {
+    let fault = |pool: Place, _: &str, ops: &[Op]| match &ops[0] {
         Op::Exec { method, .. } if pool == META_POOL && method == "remove" => {
             Some(Error::TimedOut("no answer".into()))
         }
@@ -273,7 +273,7 @@ async fn a_failed_sweep_is_repeated_until_nothing_is_left() {
     world.put_large(&bucket, "k", true).await;
     let items = vec![("k".into(), Condition::default())];
     world.flat.remove(&bucket, items, NOW_MS).await.unwrap();
-    let fault = |pool: &str, object: &str, _: &[Op]| {
+    let fault = |pool: Place, object: &str, _: &[Op]| {
         (pool == DATA_POOL && object.ends_with(".1")).then(|| Error::Unavailable("away".into()))
     };
     world.cluster.fail_with(Some(Box::new(fault)));
@@ -293,7 +293,7 @@ async fn a_full_cluster_is_emptied_at_once() {
     for key in &keys {
         world.put_large(&bucket, key, true).await;
     }
-    let fault = |_: &str, _: &str, ops: &[Op]| {
+    let fault = |_: Place, _: &str, ops: &[Op]| {
         let refused = match &ops[0] {
             Op::Write { .. } => true,
             Op::Exec { method, input, .. } if method == "remove" => input.len() > 40,

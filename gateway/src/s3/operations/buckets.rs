@@ -9,6 +9,7 @@ use super::super::xml::{Element, Xml};
 use super::super::{Answer, Call};
 use crate::catalogue::Creation;
 use http::StatusCode;
+use store_base::bucket::placement::Placement;
 use store_base::bucket::{BucketId, BucketRecord, ListBuckets};
 use store_shell::clock;
 
@@ -83,6 +84,7 @@ pub(super) async fn list(call: &mut Call) -> S3Result<Answer> {
 struct Create {
     name: String,
     location: String,
+    placement: Placement,
 }
 
 impl Create {
@@ -101,6 +103,11 @@ impl Create {
             let root = Element::parse(&document, "CreateBucketConfiguration")?;
             location = root.child_text("LocationConstraint")?.unwrap_or_default().trim().to_owned();
         }
+        // As with Ceph's gateway: REGION, :PLACEMENT or REGION:PLACEMENT.
+        let (location, placement) = match location.split_once(':') {
+            Some((region, placement)) => (region.to_owned(), placement.to_owned()),
+            None => (location, String::new()),
+        };
         let region = &call.service.settings.region;
         if !location.is_empty()
             && location != *region
@@ -109,7 +116,12 @@ impl Create {
             return Err(Code::IllegalLocationConstraintException
                 .with(format!("The {location} location constraint is incompatible for the region specific endpoint this request was sent to.")));
         }
-        Ok(Create { name, location })
+        let placement = call.service.catalogue.placement(&placement).ok_or_else(|| {
+            Code::InvalidLocationConstraint
+                .with(format!("There is no placement {placement}."))
+                .detail("LocationConstraint", format!(":{placement}"))
+        })?;
+        Ok(Create { name, location, placement })
     }
 }
 
@@ -122,6 +134,8 @@ pub(super) async fn create(call: &mut Call) -> S3Result<Answer> {
         created_ms: call.now_ms(),
         location: create.location,
         shards: call.service.settings.index_shards,
+        placement: create.placement.name,
+        data_pool: create.placement.pool.unwrap_or_default(),
         ..BucketRecord::default()
     };
     match call.service.catalogue.create_bucket(wanted).await? {
