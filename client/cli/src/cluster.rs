@@ -88,6 +88,12 @@ impl Connection {
         run(&monitor, &command, self.timeout()).await
     }
 
+    /// The monitors, as others would be told of them.
+    pub(crate) fn monitors_text(&self) -> Result<String, Failure> {
+        let monitors: Vec<String> = self.monitors()?.iter().map(ToString::to_string).collect();
+        Ok(monitors.join(","))
+    }
+
     fn monitors(&self) -> Result<Vec<HostPort>, Failure> {
         match &self.monitors {
             Some(list) => parse_monitors(list, "--monitors"),

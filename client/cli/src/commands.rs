@@ -1,12 +1,18 @@
 //! One file per noun. Most verbs are a command of the monitor's table and a table for people.
 
 pub(crate) mod config;
+pub(crate) mod erasure_profile;
+pub(crate) mod job;
+pub(crate) mod node;
 pub(crate) mod object;
 pub(crate) mod osd;
 pub(crate) mod pg;
+pub(crate) mod planned;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod raw;
+pub(crate) mod s3;
+pub(crate) mod scrub;
 pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod user;

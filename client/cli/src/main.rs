@@ -49,12 +49,27 @@ enum Command {
     /// Daemons: where they stand, what they hold, in and out
     #[command(subcommand)]
     Osd(commands::osd::OsdCommand),
+    /// Hosts: all daemons of one together
+    #[command(subcommand)]
+    Node(commands::node::NodeCommand),
+    /// Background work: how far it is, how long it takes
+    #[command(subcommand)]
+    Job(commands::job::JobCommand),
     /// Pools
     #[command(subcommand)]
     Pool(commands::pool::PoolCommand),
+    /// Erasure profiles: what new erasure-coded pools are made by
+    #[command(subcommand)]
+    ErasureProfile(commands::erasure_profile::ErasureProfileCommand),
     /// Placement groups
     #[command(subcommand)]
     Pg(commands::pg::PgCommand),
+    /// Compare copies, and replace bad ones
+    #[command(subcommand)]
+    Scrub(commands::scrub::ScrubCommand),
+    /// Count what is whole and verified
+    #[command(subcommand)]
+    Audit(commands::scrub::AuditCommand),
     /// Objects of a pool, as they are (S3 has its own clients)
     #[command(subcommand)]
     Object(commands::object::ObjectCommand),
@@ -64,6 +79,9 @@ enum Command {
     /// Settings of the cluster, at run time
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
+    /// What the S3 gateways need decided for them
+    #[command(subcommand)]
+    S3(commands::s3::S3Command),
     /// Gateways and metadata services
     #[command(subcommand)]
     Service(commands::service::ServiceCommand),
@@ -159,11 +177,19 @@ async fn run_command(
         Command::Df => commands::status::df(connection, output).await,
         Command::Wait(args) => commands::wait::run(&args, connection, output).await,
         Command::Osd(command) => commands::osd::run(command, connection, output).await,
+        Command::Node(command) => commands::node::run(command, connection, output).await,
+        Command::Job(command) => commands::job::run(command, connection, output).await,
         Command::Pool(command) => commands::pool::run(command, connection, output).await,
+        Command::ErasureProfile(command) => {
+            commands::erasure_profile::run(command, connection, output).await
+        }
         Command::Pg(command) => commands::pg::run(command, connection, output).await,
+        Command::Scrub(command) => commands::scrub::run(command, connection, output).await,
+        Command::Audit(command) => commands::scrub::audit(command, connection, output).await,
         Command::Object(command) => commands::object::run(command, connection, output).await,
         Command::User(command) => commands::user::run(command, connection, output).await,
         Command::Config(command) => commands::config::run(command, connection, output).await,
+        Command::S3(command) => commands::s3::run(command, connection, output).await,
         Command::Service(command) => commands::service::run(command, connection, output).await,
         Command::Version(args) => commands::version::run(&args, connection, output).await,
         Command::Raw(args) => commands::raw::run(args, connection, output).await,

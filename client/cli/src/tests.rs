@@ -36,6 +36,17 @@ fn what_the_manual_says_is_understood() {
         "store osd rm 1 --yes-i-really-mean-it",
         "store osd set noout",
         "store pool create p --size 2 --min-size 1 --pg-num 8",
+        "store pool create p --type replicated --replica-count 3",
+        "store pool create e --type erasure --ec-data-chunks 4 --ec-coding-chunks 2",
+        "store pool create e --profile wide",
+        "store erasure-profile set wide k=8 m=3 technique=cauchy failure-domain=rack --force",
+        "store erasure-profile get wide",
+        "store erasure-profile ls",
+        "store erasure-profile rm wide",
+        "store s3 placement set ec --data-pool e --default",
+        "store s3 placement default default-placement",
+        "store s3 placement ls",
+        "store s3 placement rm ec",
         "store pool ls --detail",
         "store pool get p size",
         "store pool set p size 2",
@@ -43,6 +54,13 @@ fn what_the_manual_says_is_understood() {
         "store pg ls --pool p --state degraded",
         "store pg dump",
         "store pg query 1.0",
+        "store pg scrub 1.0",
+        "store pg deep-scrub 1.0",
+        "store pg repair 1.0",
+        "store scrub start --deep --pool p",
+        "store scrub stop",
+        "store scrub status --json",
+        "store audit redundancy --json",
         "store object put p o -",
         "store object put p o file --striped",
         "store object get p o",
@@ -151,8 +169,9 @@ fn walk(command: clap::Command, path: &str) -> Vec<(String, clap::Command)> {
         let path = format!("{path} {}", below.get_name());
         all.extend(walk(below.clone(), &path));
     }
-    if all.is_empty() {
-        all.push((path.to_string(), command));
+    // One whose verb may be left out is a command too.
+    if all.is_empty() || !command.is_subcommand_required_set() {
+        all.insert(0, (path.to_string(), command));
     }
     all
 }

@@ -13,6 +13,7 @@
 //! service, monitor, daemons: without a monitor nobody takes the daemons that end first for lost, and the maps
 //! stay as they are. Everything listens on loopback only, so connections between roles are in plain text.
 
+pub(crate) mod add;
 mod bootstrap;
 pub(crate) mod env_file;
 mod member;
@@ -37,6 +38,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
+use store_base::config::ByteSize;
 use store_shell::clock;
 use store_shell::files::{self, DirectoryLock};
 use store_shell::shutdown::Shutdown;
@@ -67,6 +69,9 @@ pub(crate) struct UpArgs {
     /// Daemons [default: as many as there are, 3 in a new cluster]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(DAEMONS_MAX)))]
     daemons: Option<u32>,
+    /// How much of the disk each daemon of a new cluster may take [default: its share of what is free]
+    #[arg(long, value_name = "SIZE")]
+    capacity: Option<ByteSize>,
     /// How ports are chosen
     #[arg(long, value_enum, default_value_t)]
     ports: Choice,
@@ -231,10 +236,24 @@ fn make_plan(args: &UpArgs, dir: &Path) -> Result<Plan, Failure> {
         Some(wished) => plan.set_daemons(wished),
         None => {}
     }
+    if let Some(capacity) = args.capacity {
+        plan.set_capacity(capacity);
+    }
     plan.choose_capacity()?;
     plan.choose_ports(&mut Chooser::new(args.ports), args.base_port, args.processes)?;
     plan.save()?;
     Ok(plan)
+}
+
+/// How to start each role again, for those who look after them by hand.
+fn write_commands(plan: &Plan) -> Result<(), Failure> {
+    let mut text = String::new();
+    for role in plan.roles() {
+        let words = member::command_words(&role, plan)?;
+        let words: Vec<_> = words.iter().map(|word| env_file::quote(word)).collect();
+        text.push_str(&format!("{role} {}\n", words.join(" ")));
+    }
+    Ok(files::write_durable(&plan.dir().join("commands"), text.as_bytes(), 0o600)?)
 }
 
 struct Cluster {
@@ -254,7 +273,7 @@ impl Cluster {
     async fn start(&mut self) -> Result<Keys, Failure> {
         let health = match self.processes {
             true => {
-                self.write_commands()?;
+                write_commands(&self.plan)?;
                 None
             }
             // A taken port is said before anything is made.
@@ -341,16 +360,6 @@ impl Cluster {
         .await
     }
 
-    fn write_commands(&self) -> Result<(), Failure> {
-        let mut text = String::new();
-        for role in self.plan.roles() {
-            let words = member::command_words(&role, &self.plan)?;
-            let words: Vec<_> = words.iter().map(|word| env_file::quote(word)).collect();
-            text.push_str(&format!("{role} {}\n", words.join(" ")));
-        }
-        Ok(files::write_durable(&self.plan.dir().join("commands"), text.as_bytes(), 0o600)?)
-    }
-
     /// Says that it is ready, to people and to programs.
     fn announce(&self, keys: &Keys, took: Duration) -> Result<(), Failure> {
         let (s3, admin) =
@@ -403,6 +412,7 @@ impl Cluster {
                 () = shutdown.wait() => return Ok(()),
                 () = sleep(WATCH) => {}
             }
+            self.take_in_added();
             let mut ended = Vec::new();
             for member in &mut self.members {
                 if member.is_gone() {
@@ -417,6 +427,18 @@ impl Cluster {
             }
             if self.members.iter().all(Member::is_gone) {
                 return Err(Failure::failed("every role has ended"));
+            }
+        }
+    }
+
+    /// Daemons that `osd add` started are looked after like the others.
+    fn take_in_added(&mut self) {
+        let pids = Pids::of(self.plan.dir());
+        for (role, _) in pids.list() {
+            let is_known = self.members.iter().any(|member| member.role == role);
+            if let Some(pid) = pids.alive(&role).filter(|_| !is_known) {
+                tracing::info!(%role, pid, "was added");
+                self.members.push(Member::foreign(role, pid));
             }
         }
     }

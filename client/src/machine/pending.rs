@@ -270,7 +270,9 @@ impl Client {
                     self.back_off(now, tid);
                 }
             }
-            Outcome::Misdirected { .. } => {} // of a sending that was given up
+            // Of a sending that was given up: the one that went out since may be under way, or done.
+            Outcome::Misdirected { .. } => {}
+            Outcome::Refused { .. } if !is_current => {}
             Outcome::Refused { code, why } => {
                 self.counters.answered += 1;
                 let error = if code == -errno::ESTALE {

@@ -1,6 +1,6 @@
 //! `osd`: daemons. The word is Ceph's, which every operator knows.
 
-use super::{act, command, items, names, sure};
+use super::{act, command, items, names, planned};
 use crate::cluster::Connection;
 use crate::confirm::Sure;
 use crate::exit::Failure;
@@ -33,7 +33,37 @@ pub(crate) enum OsdCommand {
         /// 0 to 1
         weight: f64,
     },
-    /// Forget a daemon for good: the copies that only it has are lost
+    /// Set a daemon's weight in the CRUSH map: its size in TiB
+    CrushReweight {
+        /// The daemon, 3 or osd.3
+        id: String,
+        /// Its size in TiB
+        weight: f64,
+    },
+    /// Tell whether every placement group could be read and written without these daemons
+    OkToStop(Ids),
+    /// Tell whether nothing that these daemons have is needed
+    SafeToDestroy(Ids),
+    /// Empty daemons: they serve until others have all that they have
+    Drain {
+        #[command(flatten)]
+        ids: Ids,
+        /// Wait until they are empty
+        #[arg(long)]
+        wait: bool,
+        /// Though there are too few daemons without them
+        #[arg(long = "yes-i-really-mean-it")]
+        sure: bool,
+    },
+    /// Set how full a daemon may be before the health says so
+    SetNearfullRatio(Ratio),
+    /// Set how full a daemon may be before it takes no copies from others
+    SetBackfillfullRatio(Ratio),
+    /// Set how full a daemon may be before it takes nothing but deletes
+    SetFullRatio(Ratio),
+    /// Add a daemon to a cluster of `store up`; elsewhere show what a new daemon needs
+    Add(crate::up::add::AddArgs),
+    /// Forget a daemon for good; if its copies are needed only when you are sure
     Rm {
         /// The daemon, 3 or osd.3
         id: String,
@@ -42,12 +72,12 @@ pub(crate) enum OsdCommand {
     },
     /// Set a flag of the whole cluster
     Set {
-        /// noout, norebalance, noscrub or pause
+        /// noout, norebalance, nobackfill, norecover, noscrub, nodeep-scrub or pause
         flag: String,
     },
     /// Take a flag back
     Unset {
-        /// noout, norebalance, noscrub or pause
+        /// noout, norebalance, nobackfill, norecover, noscrub, nodeep-scrub or pause
         flag: String,
     },
     /// Show what a daemon tells of itself
@@ -55,6 +85,12 @@ pub(crate) enum OsdCommand {
         /// The daemon, 3 or osd.3
         id: String,
     },
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Ratio {
+    /// 0 to 1
+    ratio: f64,
 }
 
 #[derive(clap::Args, Debug)]
@@ -71,6 +107,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let on = |prefix: &str, ids: Ids| command(prefix, [("ids", Some(json!(ids.ids)))]);
     let flag = |prefix: &str, flag: String| command(prefix, [("key", Some(json!(flag)))]);
+    let ratio = |prefix: &str, to: &Ratio| command(prefix, [("ratio", Some(json!(to.ratio)))]);
     let action = match verb {
         OsdCommand::Tree => {
             let tree = connection.command(command("osd tree", [])).await?;
@@ -94,10 +131,29 @@ pub(crate) async fn run(
         OsdCommand::Reweight { id, weight } => {
             command("osd reweight", [("id", Some(json!(id))), ("weight", Some(json!(weight)))])
         }
+        OsdCommand::CrushReweight { id, weight } => command(
+            "osd crush reweight",
+            [("id", Some(json!(id))), ("weight", Some(json!(weight)))],
+        ),
+        OsdCommand::OkToStop(ids) => {
+            return planned::ask(on("osd ok-to-stop", ids), "ok_to_stop", connection, output).await;
+        }
+        OsdCommand::SafeToDestroy(ids) => {
+            let question = on("osd safe-to-destroy", ids);
+            return planned::ask(question, "safe_to_destroy", connection, output).await;
+        }
+        OsdCommand::Drain { ids, wait, sure } => {
+            let action = on("osd drain", ids);
+            return planned::drain(action, wait, sure, connection, output).await;
+        }
+        OsdCommand::SetNearfullRatio(to) => ratio("osd set-nearfull-ratio", &to),
+        OsdCommand::SetBackfillfullRatio(to) => ratio("osd set-backfillfull-ratio", &to),
+        OsdCommand::SetFullRatio(to) => ratio("osd set-full-ratio", &to),
+        OsdCommand::Add(args) => return crate::up::add::run(&args, connection, output).await,
         OsdCommand::Rm { id, sure: confirmed } => {
-            let harm = format!("This forgets daemon {id}; the copies that only it has are lost.");
-            confirmed.confirm(&harm, &id)?;
-            sure(command("osd rm", [("id", Some(json!(id)))]))
+            let action = command("osd rm", [("id", Some(json!(id)))]);
+            let harm = format!("Copies that daemon {id} has are needed, and are given up.");
+            return planned::remove(action, confirmed, &harm, &id, connection, output).await;
         }
         OsdCommand::Set { flag: name } => flag("osd set", name),
         OsdCommand::Unset { flag: name } => flag("osd unset", name),

@@ -38,6 +38,21 @@ pub(crate) enum PgCommand {
         /// As 1.2a
         pg: String,
     },
+    /// Have the copies of a placement group compared, and bad ones replaced
+    Scrub {
+        /// As 1.2a
+        pg: String,
+    },
+    /// As scrub; every byte is read from the medium, too
+    DeepScrub {
+        /// As 1.2a
+        pg: String,
+    },
+    /// As deep-scrub; where copies differ and no majority decides, the primary's counts
+    Repair {
+        /// As 1.2a
+        pg: String,
+    },
     /// Go on without daemons that have everything: what only they have is given up
     Force {
         /// As 1.2a
@@ -88,6 +103,15 @@ pub(crate) async fn run(
             let all = connection.command(command("pg query", [("pgid", of(&pg))])).await?;
             output.show_text(&all, |all| format!("{all:#}"));
         }
+        PgCommand::Scrub { pg } => {
+            act(command("pg scrub", [("pgid", of(&pg))]), connection, output).await?;
+        }
+        PgCommand::DeepScrub { pg } => {
+            act(command("pg deep-scrub", [("pgid", of(&pg))]), connection, output).await?;
+        }
+        PgCommand::Repair { pg } => {
+            act(command("pg repair", [("pgid", of(&pg))]), connection, output).await?;
+        }
         PgCommand::Force { pg, from, sure: confirmed } => {
             let harm = format!(
                 "Placement group {pg} goes on without daemons that have everything; what only they have is given up, and they must be off for good."
@@ -103,8 +127,17 @@ pub(crate) async fn run(
 
 fn rows(list: &[Value]) -> Table {
     let mut table = Table::new([
-        "pg", "state", "objects", "bytes", "missing", "interval", "primary", "acting", "up",
+        "pg",
+        "state",
+        "objects",
+        "bytes",
+        "missing",
+        "interval",
+        "primary",
+        "acting",
+        "up",
         "learners",
+        "verified since",
     ])
     .right([2, 3, 4, 5, 6]);
     for pg in list {
@@ -120,6 +153,7 @@ fn rows(list: &[Value]) -> Table {
             format!("[{}]", field(pg, "acting")),
             format!("[{}]", field(pg, "up")),
             format!("[{}]", field(pg, "learners")),
+            crate::units::date(number(pg, "verified_since_secs")),
         ]);
     }
     table

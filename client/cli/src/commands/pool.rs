@@ -15,10 +15,23 @@ pub(crate) enum PoolCommand {
     Create {
         /// Its name
         pool: String,
+        /// Whole copies, or data and coding slots [default: replicated, unless one of the options of erasure says
+        /// otherwise]
+        #[arg(long = "type", value_parser = ["replicated", "erasure"])]
+        kind: Option<String>,
         /// Copies of each object [default: 3]
-        #[arg(long)]
+        #[arg(long, visible_alias = "replica-count")]
         size: Option<u8>,
-        /// Copies without which nothing is committed [default: half of the size and one]
+        /// The erasure profile [default: default]
+        #[arg(long)]
+        profile: Option<String>,
+        /// Data slots of an erasure-coded pool [default: the profile's]
+        #[arg(long, value_name = "K")]
+        ec_data_chunks: Option<u8>,
+        /// Coding slots of an erasure-coded pool: as many daemons may be lost [default: the profile's]
+        #[arg(long, value_name = "M")]
+        ec_coding_chunks: Option<u8>,
+        /// Copies without which nothing is committed [default: half of the size and one; with erasure K + 1]
         #[arg(long)]
         min_size: Option<u8>,
         /// Placement groups [default: by the number of daemons]
@@ -56,6 +69,21 @@ pub(crate) enum PoolCommand {
         name: String,
         /// The new value
         value: String,
+    },
+    /// Limit what a pool may hold; at the limit it takes nothing but deletes
+    SetQuota {
+        /// The pool
+        pool: String,
+        /// bytes or objects
+        #[arg(value_parser = ["bytes", "objects"])]
+        what: String,
+        /// How much: 1000, 10GiB; 0 for no limit
+        value: String,
+    },
+    /// Show a pool's quota and what is used of it
+    GetQuota {
+        /// The pool
+        pool: String,
     },
     /// Remove a pool with all its objects for good
     Rm {
@@ -97,20 +125,51 @@ pub(crate) async fn run(
             output.show(&values, pairs);
             return Ok(());
         }
-        PoolCommand::Create { pool, size, min_size, pg_num, rule, application, if_not_exists } => {
+        PoolCommand::GetQuota { pool } => {
+            let quota = command("osd pool get-quota", [("pool", Some(json!(pool)))]);
+            let quota = connection.command(quota).await?;
+            output.show(&quota, pairs);
+            return Ok(());
+        }
+        PoolCommand::SetQuota { pool, what, value } => {
+            let field = format!("max_{what}");
             command(
-                "osd pool create",
+                "osd pool set-quota",
                 [
                     ("pool", Some(json!(pool))),
-                    ("size", size.map(|size| json!(size))),
-                    ("min_size", min_size.map(|size| json!(size))),
-                    ("pg_num", pg_num.map(|count| json!(count))),
-                    ("rule", rule.map(|rule| json!(rule))),
-                    ("application", application.map(|name| json!(name))),
-                    ("if_not_exists", flag(if_not_exists)),
+                    ("field", Some(json!(field))),
+                    ("val", Some(json!(value))),
                 ],
             )
         }
+        PoolCommand::Create {
+            pool,
+            kind,
+            size,
+            profile,
+            ec_data_chunks,
+            ec_coding_chunks,
+            min_size,
+            pg_num,
+            rule,
+            application,
+            if_not_exists,
+        } => command(
+            "osd pool create",
+            [
+                ("pool", Some(json!(pool))),
+                ("pool_type", kind.map(|kind| json!(kind))),
+                ("erasure_code_profile", profile.map(|name| json!(name))),
+                ("k", ec_data_chunks.map(|count| json!(count))),
+                ("m", ec_coding_chunks.map(|count| json!(count))),
+                ("size", size.map(|size| json!(size))),
+                ("min_size", min_size.map(|size| json!(size))),
+                ("pg_num", pg_num.map(|count| json!(count))),
+                ("rule", rule.map(|rule| json!(rule))),
+                ("application", application.map(|name| json!(name))),
+                ("if_not_exists", flag(if_not_exists)),
+            ],
+        ),
         PoolCommand::Set { pool, name, value } => command(
             "osd pool set",
             [("pool", Some(json!(pool))), ("var", Some(json!(name))), ("val", Some(json!(value)))],
@@ -136,14 +195,16 @@ async fn list_detail(connection: &Connection, output: &Output) -> Result<(), Fai
             "id",
             "name",
             "kind",
+            "code",
             "size",
             "min",
             "pgs",
+            "suited",
             "rule",
             "failure domain",
             "applications",
         ])
-        .right([0, 3, 4, 5]);
+        .right([0, 4, 5, 6, 7]);
         for pool in items(list, "") {
             let apps = pool["application_metadata"].as_object();
             let apps: Vec<_> = apps.into_iter().flatten().map(|(name, _)| name.clone()).collect();
@@ -151,9 +212,11 @@ async fn list_detail(connection: &Connection, output: &Output) -> Result<(), Fai
                 field(pool, "pool_id"),
                 field(pool, "pool_name"),
                 field(pool, "type"),
+                erasure(pool),
                 field(pool, "size"),
                 field(pool, "min_size"),
                 field(pool, "pg_num"),
+                field(pool, "pg_num_suggested"),
                 field(pool, "crush_rule_name"),
                 field(pool, "failure_domain"),
                 apps.join(","),
@@ -162,6 +225,13 @@ async fn list_detail(connection: &Connection, output: &Output) -> Result<(), Fai
         table
     });
     Ok(())
+}
+
+/// `4+2`, or nothing.
+fn erasure(pool: &serde_json::Value) -> String {
+    let slots = |name: &str| pool["erasure"][name].as_u64();
+    let pair = slots("data").zip(slots("coding"));
+    pair.map_or_else(String::new, |(data, coding)| format!("{data}+{coding}"))
 }
 
 async fn stats(

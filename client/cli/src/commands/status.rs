@@ -1,12 +1,12 @@
 //! `status`, `health`, `df`.
 
-use super::{command, items};
+use super::{act, command, flag, items};
 use crate::cluster::{self, Connection};
 use crate::exit::Failure;
 use crate::output::{Mark, Output};
 use crate::table::Table;
 use crate::units::{bytes, count, field, number, parse_span};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
@@ -20,9 +20,29 @@ pub(crate) struct StatusArgs {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct HealthArgs {
-    /// `detail`: causes and cures too
-    #[arg(value_parser = ["detail"])]
-    detail: Option<String>,
+    #[command(subcommand)]
+    verb: Option<HealthCommand>,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum HealthCommand {
+    /// Causes and cures too
+    Detail,
+    /// Let a check count for nothing for a time
+    Mute {
+        /// The check, as OSD_DOWN
+        check: String,
+        /// For how long, as 90, 10m or 2h [default: until it ends or gets worse]
+        ttl: Option<String>,
+        /// Though it gets worse, or ends and comes again
+        #[arg(long)]
+        sticky: bool,
+    },
+    /// Let a check count again
+    Unmute {
+        /// The check; else all
+        check: Option<String>,
+    },
 }
 
 /// The shortest pause of `--watch`.
@@ -61,14 +81,30 @@ pub(crate) async fn health(
     connection: &Connection,
     output: &Output,
 ) -> Result<(), Failure> {
-    let prefix = if args.detail.is_some() { "health detail" } else { "health" };
+    let prefix = match args.verb {
+        None => "health",
+        Some(HealthCommand::Detail) => "health detail",
+        Some(HealthCommand::Mute { check, ttl, sticky }) => {
+            let args = [
+                ("code", Some(json!(check))),
+                ("ttl", ttl.map(|ttl| json!(ttl))),
+                ("sticky", flag(sticky)),
+            ];
+            return act(command("health mute", args), connection, output).await;
+        }
+        Some(HealthCommand::Unmute { check }) => {
+            let args = [("code", check.map(|check| json!(check)))];
+            return act(command("health unmute", args), connection, output).await;
+        }
+    };
     let report = connection.command(command(prefix, [])).await?;
     output.show_text(&report, |report| {
-        let mut text = mark_health(&field(report, "status"), output) + "\n";
+        let mut text = mark_health(&field(report, "status"), output) + &muted(report) + "\n";
         for (name, check) in report["checks"].as_object().into_iter().flatten() {
             let summary = field(&check["summary"], "message");
             let severity = mark_health(&field(check, "severity"), output);
-            let _ = writeln!(text, "{severity} {name}: {summary}");
+            let muted = if check["muted"] == Value::Bool(true) { "(muted) " } else { "" };
+            let _ = writeln!(text, "{muted}{severity} {name}: {summary}");
             for line in items(check, "detail") {
                 let _ = writeln!(text, "    {}", field(line, "message"));
             }
@@ -81,6 +117,15 @@ pub(crate) async fn health(
         text
     });
     Ok(())
+}
+
+/// What is not told, in brackets.
+fn muted(health: &Value) -> String {
+    let names: Vec<_> = items(health, "mutes").iter().map(|mute| field(mute, "code")).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(" (muted: {})", names.join(" ")),
+    }
 }
 
 pub(crate) async fn df(connection: &Connection, output: &Output) -> Result<(), Failure> {
@@ -136,8 +181,11 @@ fn screen(status: &Value, output: &Output) -> String {
     line(2, heading("cluster:"));
     line(4, format!("id:     {}", field(status, "fsid")));
     let health = &status["health"];
-    line(4, format!("health: {}", mark_health(&field(health, "status"), output)));
-    for check in health["checks"].as_object().into_iter().flatten().map(|(_, check)| check) {
+    let word = mark_health(&field(health, "status"), output);
+    line(4, format!("health: {word}{}", muted(health)));
+    let is_heard = |check: &&Value| check["muted"] != Value::Bool(true);
+    let checks = health["checks"].as_object().into_iter().flatten().map(|(_, check)| check);
+    for check in checks.filter(is_heard) {
         line(12, field(&check["summary"], "message"));
     }
     line(0, String::new());
@@ -146,7 +194,29 @@ fn screen(status: &Value, output: &Output) -> String {
     line(0, String::new());
     line(2, heading("data:"));
     data(status).into_iter().for_each(|content| line(4, content));
+    let events = status["progress_events"].as_object().into_iter().flatten();
+    let mut events = events.map(|(id, event)| progress_line(id, event)).peekable();
+    if events.peek().is_some() {
+        line(0, String::new());
+        line(2, heading("progress:"));
+        events.for_each(|content| line(4, content));
+    }
     text
+}
+
+/// One job on the screen.
+fn progress_line(id: &str, event: &Value) -> String {
+    let percent = event["progress"].as_f64().unwrap_or(0.0) * 100.0;
+    let rate = event["bytes_per_second"].as_f64().filter(|rate| *rate > 0.0);
+    let rate = rate.map_or_else(String::new, |rate| format!(", {}/s", bytes(rate as u64)));
+    let left = event["seconds_left"].as_f64();
+    let left = left.map_or_else(String::new, |left| format!(", {} left", super::job::span(left)));
+    let message = field(event, "message");
+    let state = match field(event, "state").as_str() {
+        "" | "running" => String::new(),
+        state => format!(" ({state})"),
+    };
+    format!("{id}: {message}{state}: {percent:.0} %{rate}{left}")
 }
 
 fn services(status: &Value) -> Vec<String> {
@@ -218,7 +288,6 @@ fn data(status: &Value) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::output::OutputArgs;
-    use serde_json::json;
 
     #[test]
     fn the_screen_tells_what_is_there_and_what_is_wrong() {

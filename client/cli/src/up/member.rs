@@ -71,6 +71,11 @@ impl Member {
         Ok(Member { role, body: Body::Child { child } })
     }
 
+    /// A process that somebody else started.
+    pub(crate) fn foreign(role: RoleName, pid: i32) -> Self {
+        Member { role, body: Body::Foreign { pid } }
+    }
+
     /// How it ended, if it has. A role that somebody started again counts as running.
     pub(crate) fn poll_end(&mut self, plan: &Plan) -> Option<Result<(), String>> {
         let end = match &mut self.body {

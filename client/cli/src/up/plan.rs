@@ -6,7 +6,7 @@ use crate::exit::Failure;
 use crate::units::bytes as in_units;
 use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
@@ -88,6 +88,9 @@ pub(crate) struct Plan {
     /// What each daemon may take of the disk that they share.
     #[serde(default)]
     daemon_bytes: Option<u64>,
+    /// Daemons that were removed: their numbers are not given again, their directories stay.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    gone: BTreeSet<u32>,
     /// By what listens there: `daemon.0`, `gateway.a.s3`, `health`, `health.daemon.0`.
     ports: BTreeMap<String, u16>,
     #[serde(skip)]
@@ -100,6 +103,7 @@ impl Plan {
             version: VERSION,
             daemons,
             daemon_bytes: None,
+            gone: BTreeSet::new(),
             ports: BTreeMap::new(),
             dir: dir.to_path_buf(),
         }
@@ -141,7 +145,8 @@ impl Plan {
     /// In the order of starting.
     pub(crate) fn roles(&self) -> Vec<RoleName> {
         let mut roles = vec![RoleName::new(Kind::Monitor, ONLY)];
-        roles.extend((0..self.daemons).map(|id| RoleName::new(Kind::Daemon, id)));
+        let daemons = (0..self.daemons).filter(|id| !self.gone.contains(id));
+        roles.extend(daemons.map(|id| RoleName::new(Kind::Daemon, id)));
         roles.push(RoleName::new(Kind::Metadata, ONLY));
         roles.push(RoleName::new(Kind::Gateway, ONLY));
         roles
@@ -168,6 +173,39 @@ impl Plan {
         // The other mode's health ports are remembered too.
         for (name, port) in before {
             self.ports.entry(name).or_insert(port);
+        }
+        Ok(())
+    }
+
+    /// The number of one more daemon, which gets as much of the disk as each of the others; `None` if there are
+    /// too many.
+    pub(crate) fn add_daemon(&mut self) -> Option<u32> {
+        let id = self.daemons;
+        (id < DAEMONS_MAX).then(|| self.daemons += 1)?;
+        Some(id)
+    }
+
+    /// Leaves a daemon out from now on.
+    pub(crate) fn remove_daemon(&mut self, id: u32) {
+        self.gone.insert(id);
+    }
+
+    /// Chooses ports for one role, beside those that others have.
+    pub(crate) fn choose_ports_of(
+        &mut self,
+        role: &RoleName,
+        chooser: &mut Chooser,
+    ) -> Result<(), Failure> {
+        let taken: BTreeSet<u16> = self.ports.values().copied().collect();
+        let names = [role.dotted(), health_of(role)];
+        for (name, usual) in
+            self.listeners(true).into_iter().filter(|(name, _)| names.contains(name))
+        {
+            let mut port = chooser.choose(&name, usual)?;
+            while taken.contains(&port) {
+                port = chooser.choose(&name, port.saturating_add(1))?;
+            }
+            self.ports.insert(name, port);
         }
         Ok(())
     }
@@ -208,6 +246,11 @@ impl Plan {
     pub(crate) fn daemons_in(dir: &Path) -> u32 {
         let has_data = |id: &u32| dir.join(RoleName::new(Kind::Daemon, id).dotted()).is_dir();
         (0..DAEMONS_MAX).filter(has_data).map(|id| id + 1).max().unwrap_or(0)
+    }
+
+    /// Says what each daemon may take; more may be said later, and less down to what is used.
+    pub(crate) fn set_capacity(&mut self, each: ByteSize) {
+        self.daemon_bytes = Some(each.0);
     }
 
     /// What each daemon may take.

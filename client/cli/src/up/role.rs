@@ -46,6 +46,11 @@ pub(crate) enum RoleCommand {
         #[command(flatten)]
         named: Named,
     },
+    /// Leave a daemon that was removed from the cluster out from now on; its directory stays
+    Rm {
+        #[command(flatten)]
+        named: Named,
+    },
     /// List the roles and their processes
     #[command(visible_alias = "list")]
     Ls {
@@ -111,6 +116,10 @@ pub(crate) fn run(command: &RoleCommand, output: &Output) -> Result<(), Failure>
             let (role, plan) = named.find()?;
             runtime.block_on(stop(&role, &plan, output))
         }
+        RoleCommand::Rm { named } => {
+            let (role, plan) = named.find()?;
+            remove(&role, plan, output)
+        }
         RoleCommand::Ls { dir } => list(&load(dir)?, output),
     }
 }
@@ -167,7 +176,7 @@ fn stop_with_others(shutdown: Shutdown, farewell: Arc<OnceLock<Farewell>>) -> Re
     Ok(())
 }
 
-async fn start(role: &RoleName, plan: &Plan, output: &Output) -> Result<(), Failure> {
+pub(super) async fn start(role: &RoleName, plan: &Plan, output: &Output) -> Result<(), Failure> {
     if let Some(pid) = Pids::of(plan.dir()).alive(role) {
         return Err(Failure::failed(format!("the {role} runs already, pid {pid}")));
     }
@@ -202,6 +211,20 @@ async fn stop(role: &RoleName, plan: &Plan, output: &Output) -> Result<(), Failu
         return Err(Failure::timed_out(format!("the {role}, pid {pid}, has not stopped yet")));
     }
     output.done(&format!("the {role} has stopped"));
+    Ok(())
+}
+
+fn remove(role: &RoleName, mut plan: Plan, output: &Output) -> Result<(), Failure> {
+    let number = role.id.parse().ok().filter(|_| role.kind == Kind::Daemon);
+    let number = number.ok_or_else(|| Failure::usage(format!("the {role} cannot be left out")))?;
+    if let Some(pid) = Pids::of(plan.dir()).alive(role) {
+        let why = format!("the {role} runs, pid {pid}: stop it first");
+        return Err(Failure::unsafe_(why));
+    }
+    plan.remove_daemon(number);
+    plan.save()?;
+    let place = plan.role_dir(role);
+    output.done(&format!("the {role} is left out; what it had is in {}", place.display()));
     Ok(())
 }
 
