@@ -59,6 +59,11 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// How many a second.
+    pub(crate) fn ops_per_second(&self) -> f64 {
+        self.ops_per_second
+    }
+
     /// How many were done.
     pub(crate) fn operations(&self) -> u64 {
         self.operations

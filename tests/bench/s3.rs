@@ -1,40 +1,13 @@
 //! A small S3 client: Signature Version 4 over HTTP/1.1 on kept connections.
 
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use std::time::{SystemTime, UNIX_EPOCH};
+use store_tests::s3::{Signer, UNSIGNED};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Where to, and with which keys.
 pub(crate) struct Target {
-    host: String,
-    region: String,
-    access_key: String,
-    signing_secret: String,
-}
-
-fn hmac(key: &[u8], text: &str) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key");
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().to_vec()
-}
-
-/// `20130524T000000Z` of the present.
-fn stamp() -> String {
-    let secs = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64;
-    let (days, rest) = (secs.div_euclid(86400), secs.rem_euclid(86400));
-    // Days to date: the proleptic Gregorian calendar in eras of 400 years, years beginning in March.
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    signer: Signer,
 }
 
 impl Target {
@@ -48,39 +21,22 @@ impl Target {
         let host = endpoint
             .strip_prefix("http://")
             .ok_or_else(|| anyhow::anyhow!("{endpoint}: only http is measured"))?;
-        Ok(Target {
+        let signer = Signer {
             host: host.trim_end_matches('/').to_owned(),
             region: variable("AWS_DEFAULT_REGION")?,
             access_key: variable("AWS_ACCESS_KEY_ID")?,
-            signing_secret: format!("AWS4{}", variable("AWS_SECRET_ACCESS_KEY")?),
-        })
+            secret_key: variable("AWS_SECRET_ACCESS_KEY")?,
+        };
+        Ok(Target { signer })
     }
 
     fn head(&self, method: &str, path: &str, length: usize, payload_hash: &str) -> String {
-        let now = stamp();
-        let date = &now[..8];
-        let signed = "host;x-amz-content-sha256;x-amz-date";
-        let canonical = format!(
-            "{method}\n{path}\n\nhost:{}\nx-amz-content-sha256:{payload_hash}\nx-amz-date:{now}\n\n\
-             {signed}\n{payload_hash}",
-            self.host
-        );
-        let scope = format!("{date}/{}/s3/aws4_request", self.region);
-        let to_sign = format!(
-            "AWS4-HMAC-SHA256\n{now}\n{scope}\n{}",
-            hex::encode(Sha256::digest(canonical.as_bytes()))
-        );
-        let key = [&self.region, "s3", "aws4_request"]
-            .iter()
-            .fold(hmac(self.signing_secret.as_bytes(), date), |key, part| hmac(&key, part));
-        let signature = hex::encode(hmac(&key, &to_sign));
-        format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\
-             x-amz-date: {now}\r\nx-amz-content-sha256: {payload_hash}\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={signed}, \
-             Signature={signature}\r\n\r\n",
-            self.host, self.access_key
-        )
+        let mut head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {length}\r\n");
+        for (name, value) in self.signer.headers(method, path, "", payload_hash) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        head
     }
 }
 
@@ -105,8 +61,7 @@ impl Connection {
         body: &[u8],
         hash_body: bool,
     ) -> Result<(u16, usize), String> {
-        let hash =
-            if hash_body { hex::encode(Sha256::digest(body)) } else { "UNSIGNED-PAYLOAD".into() };
+        let hash = if hash_body { hex::encode(Sha256::digest(body)) } else { UNSIGNED.into() };
         let head = target.head(method, path, body.len(), &hash);
         let result = self.exchange(target, &head, body).await;
         if result.is_err() {
@@ -123,7 +78,7 @@ impl Connection {
     ) -> Result<(u16, usize), String> {
         let text = |e: std::io::Error| e.to_string();
         if self.stream.is_none() {
-            let stream = TcpStream::connect(&target.host).await.map_err(text)?;
+            let stream = TcpStream::connect(&target.signer.host).await.map_err(text)?;
             stream.set_nodelay(true).map_err(text)?;
             self.stream = Some(stream);
         }

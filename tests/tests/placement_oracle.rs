@@ -18,7 +18,7 @@ use store_base::crush::choose::NONE;
 use store_base::crush::placement::UpSet;
 use store_base::crush::{CrushMap, Rule, Step};
 use store_base::hash::hash3;
-use store_base::map::{DaemonInfo, OsdMap, PgRecord, Pool, PoolKind};
+use store_base::map::{DaemonInfo, Erasure, OsdMap, PgRecord, Pool, PoolKind};
 use store_base::{ClusterId, DaemonId, Epoch, Incarnation, PgId, PoolId, Timestamp};
 
 const ONE: u32 = 0x10000;
@@ -180,6 +180,7 @@ fn map_of(crush: CrushMap, dice: &mut Dice) -> OsdMap {
             pgp_num: pg_num - dice.roll(pg_num.div_ceil(3)),
             crush_rule: id.into(),
             applications: BTreeMap::from([("s3".into(), BTreeMap::new())]),
+            erasure: rule.erasure.then(|| Erasure { data: 4, coding: 2, ..Erasure::default() }),
             ..Pool::default()
         };
         map.pool_max += 1 + i64::from(dice.roll(3));
@@ -511,7 +512,7 @@ fn tools_read_what_else_is_in_the_map() {
         "fsid 07070707-0707-0707-0707-070707070707\n",
         "flags noout,sortbitwise,recovery_deletes,purged_snapdirs,pglog_hardlimit\n",
         "'pool-r-host' replicated size",
-        "'pool-e-rack' erasure",
+        "'pool-e-rack' erasure profile pool-e-rack size 6",
         "application s3",
         "osd.0 up   in  weight 1",
         "osd.1 down in  weight 1",

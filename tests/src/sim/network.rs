@@ -52,6 +52,8 @@ pub struct Network {
     /// By number, never given twice.
     pub sessions: BTreeMap<u64, Session>,
     last: u64,
+    /// What these nodes say and hear takes long, until then.
+    pub slow_until: BTreeMap<Node, Time>,
     /// From whom to whom nothing gets through.
     blocked: BTreeSet<(Node, Node)>,
 }
@@ -77,11 +79,22 @@ impl Network {
         now: Time,
         random: &mut Random,
     ) -> Option<Time> {
-        let latency = latency(random);
+        let mut latency = latency(random);
         let session = self.sessions.get_mut(&session)?;
+        let is_slow = |end: &End| self.slow_until.get(&end.node).is_some_and(|until| *until > now);
+        if session.ends.iter().any(is_slow) {
+            latency += random.between(Duration::from_millis(50), Duration::from_millis(900));
+        }
         let at = (now + latency).max(session.next_arrival[side]);
         session.next_arrival[side] = at;
         Some(at)
+    }
+
+    /// Who speaks to whom towards a side, if both are daemons.
+    pub fn ends_between_daemons(&self, session: u64, side: usize) -> Option<(End, End)> {
+        let ends = self.sessions.get(&session)?.ends;
+        let both = ends.iter().all(|end| matches!(end.node, Node::Daemon(_)));
+        both.then_some((ends[1 - side], ends[side]))
     }
 
     /// Whether nothing gets from one to the other.

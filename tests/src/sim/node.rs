@@ -1,14 +1,15 @@
 //! The nodes: the product's machines, each with the little that a shell does in a simulated world.
 
+use crate::sim::medium::{AnyStore, Medium};
 use crate::sim::network::Node;
+use crate::sim::observe;
 use crate::sim::workload::Workload;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use store_base::{DaemonId, Incarnation, ObjectName, PgId, Time};
 use store_client::machine::Client;
 use store_daemon::machine::{Daemon, Identity};
-use store_daemon::store::memory::{Medium, MemoryStore};
-use store_monitor::machine::Monitor;
+use store_monitor::machine::{Monitor, Settings};
 use store_monitor::state::memory::MemoryStore as StateMemory;
 
 /// What all nodes have: a life that ends with a crash, and a clock of its own.
@@ -69,7 +70,7 @@ pub struct DaemonNode {
     /// As it tells the monitor.
     pub identity: Identity,
     /// `None` while it is down.
-    pub machine: Option<Daemon<MemoryStore>>,
+    pub machine: Option<Daemon<AnyStore>>,
     /// The present or last life.
     pub life: Life,
     /// Sessions that it keeps.
@@ -78,8 +79,16 @@ pub struct DaemonNode {
     pub disk_queued: bool,
     /// The disk takes this much longer than usual until then.
     pub slow_until: Time,
+    /// Its disk takes nothing but deletes.
+    pub full: bool,
     /// Objects that the adversary damaged here.
     pub damaged: BTreeSet<(PgId, ObjectName)>,
+    /// What was seen of its groups after its last step.
+    pub seen: observe::Groups,
+    /// The id that it had last.
+    pub last_id: Option<DaemonId>,
+    /// When it died, if it is down.
+    pub down_since: Time,
 }
 
 /// A client and what it does.
@@ -98,6 +107,8 @@ pub struct ClientNode {
 pub struct MonitorNode {
     /// What survives.
     pub store: StateMemory,
+    /// Its timings, and what is planted in it.
+    pub settings: Settings,
     /// `None` while it is down.
     pub machine: Option<Monitor>,
     /// The present or last life.

@@ -21,6 +21,15 @@ impl Random {
         Random { state }
     }
 
+    /// A stream of its own for a purpose: others of the same seed do not change it, nor it them.
+    pub fn named(seed: u64, purpose: &str) -> Random {
+        let mut mixed = seed ^ 0x51_7c_c1_b7_27_22_0a_95;
+        for byte in purpose.bytes() {
+            mixed = (mixed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Random::new(mixed)
+    }
+
     /// Any number.
     pub fn any(&mut self) -> u64 {
         let s = &mut self.state;

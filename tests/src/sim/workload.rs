@@ -7,6 +7,7 @@
 //! - **Own objects**, one client each: random vectors over bytes, xattrs and omap against a model.
 
 use crate::sim::random::Random;
+use crate::sim::schedule::{Omitted, Setup};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -144,12 +145,17 @@ enum Pending {
 pub struct Workload {
     client: u64,
     pool: PoolId,
+    seed: u64,
+    /// Of the present operation: one that is left out changes no other.
     random: Random,
     lists: u64,
+    /// Counts the operations.
+    ordinal: u64,
+    /// Operations left out.
+    omitted: Vec<Omitted>,
     own: BTreeMap<String, Own>,
     pending: BTreeMap<Ticket, Pending>,
     ticket_last: u64,
-    value_last: u64,
     /// What chains were last seen to hold.
     chain_seen: BTreeMap<String, u64>,
     /// What happened to shared objects.
@@ -166,20 +172,28 @@ pub struct Workload {
 
 impl Workload {
     /// A client's work on a pool.
-    pub fn new(client: u64, pool: PoolId, lists: u64, random: Random) -> Workload {
-        let own = (0..3).map(|i| {
+    pub fn new(
+        client: u64,
+        pool: PoolId,
+        seed: u64,
+        setup: &Setup,
+        omitted: Vec<Omitted>,
+    ) -> Workload {
+        let own = (0..setup.own).map(|i| {
             let own = Own { states: vec![Model::default()], ..Own::default() };
             (format!("own/{client}/{i}"), own)
         });
         Workload {
             client,
             pool,
-            random,
-            lists,
+            seed: seed ^ client << 40,
+            random: Random::new(seed),
+            lists: setup.lists,
+            ordinal: 0,
+            omitted,
             own: own.collect(),
             pending: BTreeMap::new(),
             ticket_last: 0,
-            value_last: 0,
             chain_seen: BTreeMap::new(),
             history: Vec::new(),
             broken: Vec::new(),
@@ -250,15 +264,43 @@ impl Workload {
         (ticket, Submission { target, ops, read_only, mtime: wall, deadline: now + DEADLINE })
     }
 
-    fn value(&mut self) -> u64 {
-        self.value_last += 1;
-        self.client << 32 | self.value_last
+    /// Unique: an operation writes one at most.
+    fn value(&self) -> u64 {
+        self.client << 32 | self.ordinal
+    }
+
+    /// Operations begun, and left out.
+    pub fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// Goes on to the next operation that is not left out; `false` if none is.
+    fn advance(&mut self) -> bool {
+        self.ordinal += 1;
+        while let Some(range) =
+            self.omitted.iter().find(|range| (range.from..range.to).contains(&self.ordinal))
+        {
+            if range.to == u64::MAX {
+                return false;
+            }
+            self.ordinal = range.to;
+        }
+        self.random = Random::new(self.seed.wrapping_add(self.ordinal));
+        true
     }
 
     /// Something to do. `now` is the client's clock for the deadline, `world` the judge's for the history.
-    pub fn next(&mut self, now: Time, world: Time, wall: Timestamp) -> (Ticket, Submission) {
+    pub fn next(
+        &mut self,
+        now: Time,
+        world: Time,
+        wall: Timestamp,
+    ) -> Option<(Ticket, Submission)> {
+        if !self.advance() {
+            return None;
+        }
         let object = self.random.below(self.lists);
-        match self.random.below(10) {
+        Some(match self.random.below(10) {
             0..=2 => self.append(now, world, wall, format!("list/{object}")),
             3 => {
                 let object = format!("list/{object}");
@@ -275,7 +317,7 @@ impl Workload {
                 Some(turn) => turn,
                 None => self.append(now, world, wall, format!("list/{object}")),
             },
-        }
+        })
     }
 
     fn append(
@@ -358,7 +400,7 @@ impl Workload {
     /// Takes in how an operation ended.
     pub fn finished(&mut self, world: Time, ticket: Ticket, result: Result<Done, Error>) {
         let Some(pending) = self.pending.remove(&ticket) else {
-            self.broken.push(format!("client {}: an answer to nothing, {ticket}", self.client));
+            self.broken.push(format!("client: {} has an answer to nothing, {ticket}", self.client));
             return;
         };
         match &result {
@@ -393,13 +435,16 @@ impl Workload {
             Err(_) => false,
         };
         let operation = &mut self.history[at];
-        if failed {
+        if matches!(result, Err(Error::Full(_))) {
+            // Refused for want of room: nothing happened.
+            operation.kind = Kind::Replace(0, 0);
+        } else if failed {
             // A guard did not hold: nothing happened, and nothing of it counts.
             if let Kind::Replace(..) = operation.kind {
                 operation.kind = Kind::Replace(0, 0);
                 self.chain_seen.remove(&operation.object);
             } else {
-                let what = format!("client {}: append failed: {result:?}", self.client);
+                let what = format!("client: an append of {} failed: {result:?}", self.client);
                 self.broken.push(what);
             }
         } else if result.is_ok() {
@@ -416,6 +461,8 @@ impl Workload {
         let after: Vec<Result<Model, i32>> =
             own.states.iter().map(|state| state.apply(ops)).collect();
         match result {
+            // Refused for want of room: nothing happened.
+            Err(Error::Full(_)) => {}
             Err(_) => {
                 own.retired = true;
                 own.states.extend(after.into_iter().flatten());
@@ -434,7 +481,7 @@ impl Workload {
                     .collect();
                 if next.is_empty() {
                     self.broken.push(format!(
-                        "{object}: {ops:?} answered {code}, which the model does not"
+                        "semantics: {object}: {ops:?} answered {code}, which the model does not"
                     ));
                 } else {
                     own.states = next;
@@ -448,14 +495,15 @@ impl Workload {
         own.busy = false;
         let Ok(done) = result else { return };
         let Some(seen) = model(&done) else {
-            self.broken.push(format!("{object}: cannot be understood: {:?}", done.results));
+            self.broken
+                .push(format!("semantics: {object}: cannot be understood: {:?}", done.results));
             return;
         };
         let before = own.states.len();
         own.states.retain(|state| *state == seen);
         if own.states.is_empty() {
             self.broken.push(format!(
-                "{object}: reads as {} bytes, {} xattrs, {} omap keys, exists {}: none of {before} states that it may have",
+                "semantics: {object}: reads as {} bytes, {} xattrs, {} omap keys, exists {}: none of {before} states that it may have",
                 seen.data.len(), seen.xattrs.len(), seen.omap.len(), seen.exists
             ));
             own.states.push(seen);

@@ -21,7 +21,7 @@ pub fn check(history: &[Operation]) -> Vec<String> {
                 true => check_chain(&operations),
                 false => check_list(&operations),
             };
-            what.into_iter().map(move |w| format!("{object}: {w}"))
+            what.into_iter().map(move |w| format!("history: {object}: {w}"))
         })
         .collect()
 }

@@ -1,62 +1,51 @@
-//! At most one primary serves a placement group, and intervals only grow.
+//! At most one primary serves a placement group, and the intervals of a daemon only grow.
 
-use crate::sim::network::End;
+use super::Checker;
+use crate::sim::observe::Groups;
 use crate::sim::world::World;
 use std::collections::BTreeMap;
-use store_base::{DaemonId, Incarnation, Interval, PgId};
+use store_base::{ClusterId, Interval, PgId};
 
-/// Remembers who was who, and how far each medium has confirmed.
+/// How far each medium has confirmed: a lost disk begins anew.
 #[derive(Default)]
-pub struct PrimaryCheck {
-    /// Lives of daemons (node, life) and who they said they were.
-    identities: Vec<(End, DaemonId, Incarnation)>,
-    confirmed: BTreeMap<(usize, PgId), Interval>,
+pub struct Primary {
+    confirmed: BTreeMap<(ClusterId, PgId), Interval>,
 }
 
-impl PrimaryCheck {
-    /// A life of a daemon has learnt its id.
-    pub fn learn(&mut self, end: End, id: DaemonId, incarnation: Incarnation) {
-        if self.identity(end).is_none() && incarnation != Incarnation(0) {
-            self.identities.push((end, id, incarnation));
-        }
+impl Checker for Primary {
+    fn name(&self) -> &'static str {
+        "primary"
     }
 
-    /// Who a life of a daemon is.
-    pub fn identity(&self, end: End) -> Option<(DaemonId, Incarnation)> {
-        self.identities.iter().rev().find(|(e, ..)| *e == end).map(|(_, id, inc)| (*id, *inc))
-    }
-
-    /// Looks at daemon `i`, which has just done something, beside all others.
-    pub fn check(world: &mut World, i: usize) -> Vec<String> {
+    fn stepped(&mut self, world: &World, i: usize, before: &Groups, after: &Groups) -> Vec<String> {
         let mut wrong = Vec::new();
-        let views = |world: &World, j: usize| {
-            world.daemons[j]
-                .machine
-                .as_ref()
-                .map(|m| {
-                    m.pgs_at(world.daemons[j].life.local(world.now))
-                        .map(|view| (view.id(), view.interval(), view.serving()))
-                        .collect::<Vec<_>>()
-                })
-                .unwrap_or_default()
-        };
-        let own = views(world, i);
-        for (pg, interval, _) in &own {
-            let known = world.primaries.confirmed.entry((i, *pg)).or_default();
-            if interval < known {
-                wrong.push(format!(
-                    "daemon {i}: {pg} went back from interval {known} to {interval}"
-                ));
+        let uuid = ClusterId(world.daemons[i].identity.uuid);
+        for (pg, seen) in after {
+            if before.get(pg).is_some_and(|before| before.interval == seen.interval) {
+                continue;
             }
-            *known = *interval;
+            let known = self.confirmed.entry((uuid, *pg)).or_default();
+            if seen.interval < *known {
+                let now = seen.interval;
+                wrong.push(format!("daemon {i}: {pg} went back from interval {known} to {now}"));
+            }
+            *known = seen.interval;
         }
-        let serving: Vec<PgId> = own.iter().filter(|v| v.2).map(|v| v.0).collect();
-        if serving.is_empty() {
+        // A copy that nobody needs any more may be removed, and begun anew.
+        for pg in before.keys().filter(|pg| !after.contains_key(pg)) {
+            self.confirmed.remove(&(uuid, *pg));
+        }
+        let serving = || after.iter().filter(|(_, seen)| seen.serving);
+        if serving().next().is_none() {
             return wrong;
         }
         for j in (0..world.daemons.len()).filter(|j| *j != i) {
-            for (pg, _, serves) in views(world, j) {
-                if serves && serving.contains(&pg) {
+            let node = &world.daemons[j];
+            let Some(machine) = node.machine.as_ref() else { continue };
+            // Looked at again: its leases may have run out without a step.
+            for view in machine.pgs_at(node.life.local(world.now)).filter(|view| view.serving()) {
+                if serving().any(|(pg, _)| *pg == view.id()) {
+                    let pg = view.id();
                     wrong.push(format!("{pg}: daemons {i} and {j} serve at once"));
                 }
             }
