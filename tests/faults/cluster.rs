@@ -24,6 +24,9 @@ const CAPACITY: &str = "2GiB";
 const BOOTSTRAP: Duration = Duration::from_secs(30);
 /// How long one command may take.
 const COMMAND: Duration = Duration::from_secs(5);
+/// In which what a gateway had asked for is done, or on its way, on every member of its group. What is cut off in
+/// the middle may be on some of them only, until they run again.
+const UNDER_WAY: Duration = Duration::from_secs(2);
 /// Pause before what ended by itself is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Region that S3 requests are signed for.
@@ -231,11 +234,12 @@ impl Cluster {
         self.daemons[place].service.start(&self.net)
     }
 
-    /// Ends every process at once, for good.
+    /// Ends every process for good: first who writes, then, with nothing under way, the rest at once.
     pub(crate) fn kill_everything(&mut self) {
+        self.gateways.iter_mut().for_each(Service::kill);
+        std::thread::sleep(UNDER_WAY);
         let daemons = self.daemons.iter_mut().map(|daemon| &mut daemon.service);
-        let services: Vec<_> =
-            std::iter::once(&mut self.monitor).chain(daemons).chain(&mut self.gateways).collect();
+        let services: Vec<_> = std::iter::once(&mut self.monitor).chain(daemons).collect();
         services.iter().for_each(|service| service.signal(Signal::KILL));
         services.into_iter().for_each(Service::kill);
     }

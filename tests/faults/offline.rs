@@ -56,6 +56,7 @@ pub(crate) fn count(
 ) -> Result<Count> {
     let mut count = Count::default();
     let mut copies: BTreeMap<(String, String), BTreeMap<i64, Copy>> = BTreeMap::new();
+    let mut claims: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (id, directory) in directories {
         let report = list(program, directory)?;
         if report["daemon"].as_i64() != Some(*id) {
@@ -68,6 +69,9 @@ pub(crate) fn count(
         count.read_bytes += report["read_bytes"].as_u64().unwrap_or(0);
         for finding in report["findings"].as_array().into_iter().flatten() {
             count.wrong.push(format!("the offline check of osd.{id} finds {finding}"));
+        }
+        for claim in report["pgs"].as_array().into_iter().flatten() {
+            claims.entry(text(&claim["pg"])).or_default().push(format!("osd.{id}: {claim}"));
         }
         for object in report["objects"].as_array().into_iter().flatten() {
             let pg = text(&object["pg"]);
@@ -87,8 +91,9 @@ pub(crate) fn count(
         } else {
             count.below += 1;
             count.wrong.push(format!(
-                "{pg} {name}: {} of {size} copies, on members {members:?}: {copies:?}",
-                copies.len()
+                "{pg} {name}: {} of {size} copies, on members {members:?}: {copies:?}; {}",
+                copies.len(),
+                claims.get(&pg).map(|claims| claims.join("; ")).unwrap_or_default()
             ));
         }
     }

@@ -299,6 +299,7 @@ impl Cluster {
         self.until(bootstrap::wait_for_readiness(&self.readiness.clone())).await?;
         let s3 = self.plan.s3()?;
         self.until(bootstrap::wait_for_s3(s3)).await?;
+        self.until(bootstrap::wait_for_groups(&connection)).await?;
         Ok(keys)
     }
 

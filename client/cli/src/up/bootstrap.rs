@@ -18,6 +18,10 @@ const ADMIN: &str = "admin";
 const LOOK: Duration = Duration::from_millis(5);
 /// How long one look may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// How long placement groups may take to serve. Some never do while a disk is missing, and the others are of use.
+const SERVING_LIMIT: Duration = Duration::from_secs(10);
+/// Pause between two looks at the placement groups.
+const SERVING_LOOK: Duration = Duration::from_millis(20);
 
 /// Keys for S3.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +81,29 @@ pub(crate) async fn wait_for_readiness(roles: &[Readiness]) {
     }
 }
 
+/// Waits until every placement group serves, but not for ever.
+pub(crate) async fn wait_for_groups(connection: &Connection) {
+    let serving = async {
+        loop {
+            let status = connection.command(command("status", [])).await;
+            if status.is_ok_and(|status| all_serve(&status)) {
+                return;
+            }
+            sleep(SERVING_LOOK).await;
+        }
+    };
+    if timeout(SERVING_LIMIT, serving).await.is_err() {
+        tracing::warn!("some placement groups serve nobody yet; see `store health detail`");
+    }
+}
+
+/// Whether the monitor knows of every placement group that it is active.
+fn all_serve(status: &Value) -> bool {
+    let states = status["pgmap"]["pgs_by_state"].as_array();
+    let mut names = states.into_iter().flatten().map(|state| field(state, "state_name"));
+    names.all(|name| name.split('+').any(|word| word == "active"))
+}
+
 /// The status of an answer to a request that needs no rights.
 async fn http_status(address: SocketAddr) -> std::io::Result<u16> {
     let mut stream = TcpStream::connect(address).await?;
@@ -106,6 +133,18 @@ mod tests {
         assert_eq!((found.access_key.as_str(), found.secret_key.as_str()), ("C", "t"));
         assert_eq!(usable(&json!([])), None);
         assert_eq!(usable(&Value::Null), None);
+    }
+
+    #[test]
+    fn groups_serve_when_each_is_active_whatever_else_it_is() {
+        let status = |names: &[&str]| {
+            let states = names.iter().map(|name| json!({"state_name": name, "count": 1}));
+            json!({"pgmap": {"pgs_by_state": states.collect::<Vec<_>>()}})
+        };
+        assert!(all_serve(&status(&[])));
+        assert!(all_serve(&status(&["active+clean", "active+undersized+degraded"])));
+        assert!(!all_serve(&status(&["active+clean", "activating"])));
+        assert!(!all_serve(&status(&["unknown"])));
     }
 
     #[tokio::test]
