@@ -1,19 +1,15 @@
 //! The disks of simulated daemons: the reference engine in memory, or the real engine on a simulated disk.
 
 use crate::sim::random::Random;
-use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use store_base::object::ObjectInfo;
-use store_base::{ClusterId, DaemonId, ObjectName, PgId, Ticket, Version};
+use store_base::{ClusterId, DaemonId, PgId, Version};
 use store_daemon::store::disk::simulated::SimulatedMedium;
 use store_daemon::store::kv::MemoryKv;
 use store_daemon::store::log::background::Inline;
 use store_daemon::store::log::{LogStore, Options};
 use store_daemon::store::memory::{self, MemoryStore};
-use store_daemon::store::{
-    Completion, OmapEntries, PgState, PgUsage, Store, StoreError, Usage, Write,
-};
+use store_daemon::store::{Store, StoreError};
 
 /// Room on each medium; runs come nowhere near it unless a step makes it full.
 const CAPACITY_BYTES: u64 = 1 << 40;
