@@ -44,6 +44,7 @@ mod read;
 mod replica;
 mod report;
 mod request;
+mod room;
 mod scrub;
 mod split;
 mod status;
@@ -65,6 +66,7 @@ use crate::store::{Completion, Store, StoreError, Write};
 use bytes::Bytes;
 use catch_up::{Adopt, Scanned};
 use copy::PushMessage;
+use lease::Grant;
 use pg::{Pg, Role};
 use queue::{Queue, Wait, Waiting};
 use std::collections::BTreeMap;
@@ -374,8 +376,8 @@ impl<S: Store> Daemon<S> {
             PeerMessage::Ping { life, sent, epoch, full } => {
                 self.handle_ping(from, life, sent, epoch, full);
             }
-            PeerMessage::Pong { life, sent, epoch: _, term_nanos, excepted, full } => {
-                self.handle_pong(from, life, sent, term_nanos, excepted, full);
+            PeerMessage::Pong { life, sent, epoch: _, term_nanos, excepted, full, room } => {
+                self.handle_pong(from, life, sent, Grant { term_nanos, excepted, full, room });
             }
             PeerMessage::Stopping { life } => self.handle_stopping(from, life),
             PeerMessage::Join { pg, interval, nonce, wish, synced, applied, head } => {

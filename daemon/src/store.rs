@@ -251,6 +251,14 @@ pub enum Write {
         /// The entry, with a mutation.
         entry: LogEntry,
     },
+    /// The same, of an entry that another daemon has accepted already: it may use room that is kept for deletes,
+    /// because its group waits for it.
+    Follow {
+        /// Which.
+        pg: PgId,
+        /// The entry, with a mutation.
+        entry: LogEntry,
+    },
     /// Applies all staged entries up to `to`, but those in `except` go by without effect.
     Apply {
         /// Which.
@@ -456,6 +464,9 @@ pub trait Store {
     /// Counts of one placement group.
     fn pg_usage(&self, pg: PgId) -> PgUsage;
 
+    /// Bytes that batches which add content may still add before they are refused, about; `u64::MAX` without an end.
+    fn room(&self) -> u64;
+
     /// Room on the medium.
     fn usage(&self) -> Usage;
 }
@@ -547,6 +558,10 @@ where
 
     fn pg_usage(&self, pg: PgId) -> PgUsage {
         (**self).pg_usage(pg)
+    }
+
+    fn room(&self) -> u64 {
+        (**self).room()
     }
 
     fn usage(&self) -> Usage {

@@ -7,6 +7,7 @@ use super::lease::Peer;
 use super::message::{CommitPoint, Nonce, PeerMessage};
 use super::pace::Pace;
 use super::report::Monitor;
+use super::room::Credit;
 use super::scrub::ScrubCore;
 use super::status::Totals;
 use crate::store::{Store, StoreError, Write};
@@ -100,6 +101,8 @@ pub(crate) struct Core<S> {
     /// Groups that are to be divided before anything else is done with them.
     pub(crate) splits: BTreeSet<PgId>,
     pub(crate) peers: BTreeMap<DaemonId, Peer>,
+    /// What this daemon has promised itself to store.
+    pub(crate) credit: Credit,
     pub(crate) last_heartbeat: Option<Time>,
     pub(crate) monitor: Monitor,
     pub(crate) out: Vec<Action>,
@@ -155,6 +158,7 @@ impl<S: Store> Core<S> {
             changed_since: BTreeMap::new(),
             splits: BTreeSet::new(),
             peers: BTreeMap::new(),
+            credit: Credit::default(),
             last_heartbeat: None,
             monitor: Monitor::default(),
             out: Vec::new(),

@@ -20,6 +20,7 @@ use super::Daemon;
 use super::core::{Core, NOBODY, Timer};
 use super::event::Action;
 use super::message::PeerMessage;
+use super::room::Credit;
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub(crate) struct Peer {
     stopped: bool,
     /// Its medium is full but for deletes.
     pub(crate) full: bool,
+    /// What it stores for this daemon.
+    pub(crate) credit: Credit,
 
     // As the holder of leases that it grants.
     /// The ping that the newest pong answers.
@@ -57,6 +60,14 @@ pub(crate) struct Peer {
 
     // As the grantor of leases to it.
     granted_until: Time,
+}
+
+/// What a pong brings.
+pub(super) struct Grant {
+    pub(super) term_nanos: u64,
+    pub(super) excepted: Vec<PgId>,
+    pub(super) full: bool,
+    pub(super) room: u64,
 }
 
 impl<S: Store> Core<S> {
@@ -123,6 +134,8 @@ impl<S: Store> Core<S> {
     pub(crate) fn heartbeat(&mut self) {
         self.monitor.full_here = self.is_full(self.config.full_permille);
         self.monitor.backfill_full_here = self.is_full(self.config.backfill_full_permille);
+        let room = self.share_of_room();
+        self.credit.renew(room);
         self.forgive_own_absence();
         self.ping_all();
         let silent: Vec<_> = self
@@ -241,6 +254,7 @@ impl<S: Store> Daemon<S> {
         let until = core.now + term;
         let my_epoch = core.epoch();
         let my_full = core.monitor.full_here;
+        let room = core.share_of_room();
         let excepted = core.exceptions(from, epoch);
         let Some(peer) = core.peers.get_mut(&from) else { return };
         peer.full = full;
@@ -257,6 +271,7 @@ impl<S: Store> Daemon<S> {
             term_nanos: u64::try_from(term.as_nanos()).unwrap_or(u64::MAX),
             excepted,
             full: my_full,
+            room,
         };
         core.send(from, message);
     }
@@ -293,10 +308,9 @@ impl<S: Store> Daemon<S> {
         from: DaemonId,
         life: Incarnation,
         sent: u64,
-        term_nanos: u64,
-        excepted: Vec<PgId>,
-        full: bool,
+        grant: Grant,
     ) {
+        let Grant { term_nanos, excepted, full, room } = grant;
         let core = &mut self.core;
         let margin = core.config.lease_margin;
         let Some(peer) = core.peers.get_mut(&from) else { return };
@@ -306,6 +320,7 @@ impl<S: Store> Daemon<S> {
             return;
         }
         peer.answered = sent;
+        peer.credit.renew(room);
         let was_until = peer.lease_until;
         let frozen = |pg: PgId| (pg, *peer.excepted.get(&pg).unwrap_or(&was_until));
         peer.excepted = excepted.into_iter().map(frozen).collect();

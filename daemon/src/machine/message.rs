@@ -61,6 +61,8 @@ pub enum PeerMessage {
         excepted: Vec<PgId>,
         /// The sender's medium is full but for deletes.
         full: bool,
+        /// Bytes that the receiver may have the sender store until the next pong (`room`).
+        room: u64,
     },
     /// This life of the sender has ended its service for good: no lease that it was granted counts any more.
     Stopping {
@@ -300,7 +302,7 @@ pub enum PeerMessage {
 
 store_base::codec_enum!(PeerMessage {
     1 => Ping { life, sent, epoch, full },
-    2 => Pong { life, sent, epoch, term_nanos, excepted, full },
+    2 => Pong { life, sent, epoch, term_nanos, excepted, full, room },
     3 => Stopping { life },
     16 => Join { pg, interval, nonce, wish, synced, applied, head },
     17 => Sync { pg, interval, applied, staged },
@@ -381,6 +383,7 @@ mod tests {
                 term_nanos: 9,
                 excepted: vec![pg],
                 full: true,
+                room: 5 << 30,
             },
             PeerMessage::Sync { pg, interval, applied: version, staged: vec![entry.clone()] },
             PeerMessage::Adopt {

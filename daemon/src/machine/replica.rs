@@ -48,9 +48,9 @@ impl Pg {
         let committed = if is_hasty { version } else { committed };
         let pending =
             Pending::Pg(self.id, Stored::Log(self.interval(), self.synced.nonce, version));
-        let stage = Write::Stage { pg: self.id, entry: entry.clone() };
+        let stage = Write::Follow { pg: self.id, entry: entry.clone() };
         if core.submit(Some(pending), vec![stage]).is_err() {
-            // No room. The primary sends it again; its clients are refused meanwhile (see `any_full`).
+            // Less room than was promised. The primary sends it again, and accepts nothing more meanwhile.
             return;
         }
         self.log.push(entry);

@@ -169,7 +169,7 @@ impl Pg {
         if common < self.log.head() {
             batch.push(Write::DropStaged { pg, after: common });
         }
-        batch.extend(lacking.iter().map(|entry| Write::Stage { pg, entry: entry.clone() }));
+        batch.extend(lacking.iter().map(|entry| Write::Follow { pg, entry: entry.clone() }));
         if applied > self.log.applied() {
             batch.push(Write::Apply { pg, to: applied, except: Vec::new() });
         }

@@ -14,6 +14,7 @@ use super::execute::{self, Done, View};
 use super::message::{CommitPoint, PeerMessage};
 use super::pg::{Pg, Phase, Role, Waiter};
 use super::queue::{STOPPING, Waiting};
+use super::room;
 use super::watch::{WatchAction, Watches};
 use crate::store::{Change, LogEntry, Mutation, Store, StoreError, Write};
 use store_base::op::{Outcome, Reply, errno};
@@ -67,6 +68,10 @@ impl Pg {
             };
             return self.refuse_mutation(core, link, id, code, why);
         }
+        if !self.has_room(core, &done) {
+            let why = "a daemon that this object is on has no room left for this; delete something or add daemons";
+            return self.refuse_mutation(core, link, id, errno::ENOSPC, why);
+        }
         let mut done = done;
         if core.config.fault == Fault::LoseXattrs
             && let Some(mutation) = &mut done.mutation
@@ -83,6 +88,15 @@ impl Pg {
             }
             Err(error) => self.refuse_mutation(core, link, id, errno::EIO, &error.to_string()),
         }
+    }
+
+    /// Whether every member that a write must wait for has promised room for it. Deletes need none.
+    fn has_room<S: Store>(&self, core: &Core<S>, done: &Done) -> bool {
+        let Some(mutation) = done.mutation.as_ref().filter(|mutation| !frees(mutation)) else {
+            return true;
+        };
+        let Role::Primary(primary) = &self.role else { return true };
+        core.have_room(primary.needed().chain([core.me]), room::cost(mutation))
     }
 
     /// Refuses a mutation, and its duplicates.
@@ -124,6 +138,8 @@ impl Pg {
         let stage = Write::Stage { pg, entry: entry.clone() };
         core.submit(Some(Pending::Pg(pg, Stored::Log(interval, 0, version))), vec![stage])?;
         let committed = self.log.applied();
+        let cost = done.mutation.as_ref().map_or(0, room::cost);
+        core.spend_room(core.me, cost);
         if let Role::Primary(primary) = &mut self.role {
             primary.overlay.push(version, object, done.mutation.clone().unwrap_or_default());
             for to in primary.fed() {
@@ -133,6 +149,7 @@ impl Pg {
                     progress.sent = core.now;
                 }
                 core.noticed(to, pg);
+                core.spend_room(to, cost);
                 let entry = entry.clone();
                 core.send(to, PeerMessage::Replicate { pg, interval, entry, committed });
             }

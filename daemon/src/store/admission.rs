@@ -26,7 +26,7 @@ pub enum DemandClass {
     /// Changes the log and frees, but adds no content: always goes through.
     #[default]
     Housekeeping,
-    /// Removes something and adds little: may use the first half of the reserve.
+    /// Removes something and adds little, or was accepted by another daemon: may use the first half of the reserve.
     Freeing,
     /// Adds content: must leave the reserve alone.
     Growing,
@@ -38,8 +38,9 @@ pub fn demand(batch: &[Write]) -> Demand {
     for write in batch {
         let one = match write {
             Write::Stage { entry, .. } => of_entry(entry),
+            Write::Follow { entry, .. } => accepted(of_entry(entry)),
             Write::ReplaceLog { staged, .. } => {
-                staged.iter().map(of_entry).fold(Demand::default(), join)
+                accepted(staged.iter().map(of_entry).fold(Demand::default(), join))
             }
             Write::Install { part, .. } => of_install(part),
             // Small and few; a daemon that could not note its incarnation could not free anything.
@@ -74,6 +75,7 @@ pub fn check_pgs(batch: &[Write], is_here: impl Fn(PgId) -> bool) -> Result<(), 
             }
             Write::Meta { pg, .. }
             | Write::Stage { pg, .. }
+            | Write::Follow { pg, .. }
             | Write::Apply { pg, .. }
             | Write::DropStaged { pg, .. }
             | Write::TrimLog { pg, .. }
@@ -90,6 +92,11 @@ pub fn check_pgs(batch: &[Write], is_here: impl Fn(PgId) -> bool) -> Result<(), 
 
 fn join(a: Demand, b: Demand) -> Demand {
     Demand { added_bytes: a.added_bytes + b.added_bytes, class: a.class.max(b.class) }
+}
+
+/// What a whole group waits for may use the reserve.
+fn accepted(demand: Demand) -> Demand {
+    Demand { class: demand.class.min(DemandClass::Freeing), ..demand }
 }
 
 fn of_entry(entry: &LogEntry) -> Demand {

@@ -429,8 +429,8 @@ impl LogStore {
         self.superblock.capacity / BLOCK_BYTES as u64 * BLOCK_BYTES as u64
     }
 
-    /// Bytes that growing batches may still use.
-    fn room(&self) -> u64 {
+    /// Bytes that growing batches may still use, and the reserve once more.
+    fn room_for_growth(&self) -> u64 {
         self.room_with(self.available)
     }
 
@@ -442,6 +442,12 @@ impl LogStore {
         (self.free_bytes(available) + self.options.reserve_bytes).saturating_sub(spoken_for)
     }
 
+    /// By how much the file can grow. A full store is asked to write nothing, so nobody else would notice that
+    /// others have made room on the file system.
+    fn available_now(&self) -> u64 {
+        if self.is_nearly_full() { self.disk.available() } else { self.available }
+    }
+
     /// Bytes that nobody has, whatever they are meant for.
     fn free_bytes(&self, available: u64) -> u64 {
         let ungrown = self.limit().saturating_sub(self.disk.size()).min(available);
@@ -451,7 +457,7 @@ impl LogStore {
     /// Whether it is time to look after what was given up in part only.
     fn is_nearly_full(&self) -> bool {
         let full = self.superblock.capacity + self.options.reserve_bytes;
-        full.saturating_sub(self.room()) > self.superblock.capacity / 8 * 7
+        full.saturating_sub(self.room_for_growth()) > self.superblock.capacity / 8 * 7
     }
 
     /// Whether the index takes much more than it is worth, however much room there is.
@@ -512,11 +518,11 @@ impl LogStore {
             DemandClass::Growing => 2 * self.options.reserve_bytes,
         };
         // `room` has the reserve added once, so that an overdrawn store does not wrap around.
-        if self.room() >= keep + demand.added_bytes {
+        if self.room_for_growth() >= keep + demand.added_bytes {
             return Ok(());
         }
         self.make_room();
-        if self.room() >= keep + demand.added_bytes {
+        if self.room_for_growth() >= keep + demand.added_bytes {
             return Ok(());
         }
         // What removes is not kept waiting for the index, which needs removals to become smaller and takes more
@@ -822,10 +828,12 @@ impl Store for LogStore {
         self.state.pg_usage(pg)
     }
 
+    fn room(&self) -> u64 {
+        self.room_with(self.available_now()).saturating_sub(2 * self.options.reserve_bytes)
+    }
+
     fn usage(&self) -> Usage {
-        // A full store is asked to write nothing, so nobody else would notice that others have made room on the
-        // file system.
-        let available = if self.is_nearly_full() { self.disk.available() } else { self.available };
+        let available = self.available_now();
         let mut usage = Usage {
             capacity_bytes: self.superblock.capacity,
             // What the log and its cleaning will need counts as used: nobody else gets it.

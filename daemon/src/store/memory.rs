@@ -277,7 +277,7 @@ impl Contents {
             }
             Write::Super { key, value } => set_one(&mut self.named, key, value),
             Write::Meta { pg, key, value } => set_one(&mut self.pg(pg).state.meta, key, value),
-            Write::Stage { pg, entry } => self.pg(pg).stage(entry),
+            Write::Stage { pg, entry } | Write::Follow { pg, entry } => self.pg(pg).stage(entry),
             Write::Apply { pg, to, except } => self.pg(pg).apply(*to, except),
             Write::DropStaged { pg, after } => {
                 self.pg(pg).state.staged.retain(|entry| entry.version <= *after);
@@ -690,6 +690,15 @@ impl Store for MemoryStore {
 
     fn pg_usage(&self, pg: PgId) -> PgUsage {
         self.live.pgs.get(&pg).map(Pg::usage).unwrap_or_default()
+    }
+
+    fn room(&self) -> u64 {
+        let state = self.medium.state();
+        match state.capacity_bytes {
+            _ if state.full => 0,
+            u64::MAX => u64::MAX,
+            capacity => capacity.saturating_sub(self.used()),
+        }
     }
 
     fn usage(&self) -> Usage {

@@ -162,7 +162,7 @@ impl LogStore {
             Write::SplitPg { pg, from, to } => Step::SplitPg { pg, from, to },
             Write::Meta { pg, key, value } => Step::Meta { pg, key, value },
             Write::Super { key, value } => Step::Super { key, value },
-            Write::Stage { pg, entry } => {
+            Write::Stage { pg, entry } | Write::Follow { pg, entry } => {
                 assert!(
                     entry.mutation.is_some(),
                     "a staged entry has its mutation: {}",
