@@ -59,7 +59,14 @@ impl Groups<'_> {
     }
 
     /// Puts a changed record in, under the interval and epoch that its commit gives it.
+    ///
+    /// Who may write without another activation commits what nobody else has: members that are all holders, and
+    /// enough, be it that a holder came back or that fewer have become enough.
     fn put(&self, map: &mut OsdMap, pg: PgId, mut record: PgRecord) {
+        let min_size = map.pools.get(&pg.pool).map_or(usize::MAX, |pool| pool.min_size.into());
+        if record.is_active() && record.members.len() >= min_size {
+            record.writers = record.members.iter().copied().collect();
+        }
         record.interval = split::raised(self.committed, pg, &record);
         record.since = self.committed.epoch.next();
         if self.view.fault == Fault::None {
@@ -141,13 +148,7 @@ impl Groups<'_> {
             .filter(|(pg, record)| pg.pool == pool && !record.members.is_empty())
             .map(|(pg, record)| (*pg, record.clone()))
             .collect();
-        let min_size = map.pools.get(&pool).map_or(0, |pool| usize::from(pool.min_size));
-        for (pg, mut record) in formed {
-            // What was too few may write from here on, without another activation: what they will commit
-            // nobody else has.
-            if record.is_active() && record.members.len() >= min_size {
-                record.writers = record.members.iter().copied().collect();
-            }
+        for (pg, record) in formed {
             self.put(map, pg, record);
         }
     }
