@@ -1,7 +1,8 @@
 //! What is told to be degraded is not less than the truth: of every group whose primary has reported lately,
 //! the copies said to be missing are at least those that were missing all the while.
 //!
-//! Reports lag: what is compared is the least that the judge has counted in the last `LAG`, in one interval.
+//! Reports lag, and one may be of a moment between two looks, of an object that was removed and made anew. So the
+//! most that was told in the last `LAG` is compared with the least that the judge has counted, in one interval.
 
 use super::{Checker, copies};
 use crate::sim::world::World;
@@ -13,10 +14,19 @@ use store_base::{Interval, PgId, Time};
 /// The oldest that a report may be which still counts as one: a beat, an answer that was lost, a slow clock.
 const LAG: Duration = Duration::from_secs(8);
 
-/// By group: when, in which interval, how many copies were missing.
+/// One look at a group.
+struct Look {
+    at: Time,
+    /// Copies that are missing.
+    missing: u64,
+    /// What the monitor was told of them, if that counts.
+    told: Option<u64>,
+}
+
+/// By group: the interval, and what was seen in it.
 #[derive(Default)]
 pub struct Counts {
-    missing: BTreeMap<PgId, (Interval, VecDeque<(Time, u64)>)>,
+    looks: BTreeMap<PgId, (Interval, VecDeque<Look>)>,
 }
 
 impl Checker for Counts {
@@ -26,33 +36,35 @@ impl Checker for Counts {
 
     fn sampled(&mut self, world: &World) -> Vec<String> {
         let (Some(monitor), Some(map)) = (world.monitor.machine.as_ref(), world.map()) else {
-            self.missing.clear();
+            self.looks.clear();
             return Vec::new();
         };
         let mut wrong = Vec::new();
         for (pg, record) in &map.pgs {
             let Some(pool) = map.pools.get(&pg.pool) else { continue };
             let Some(missing) = count(world, *pg, record, usize::from(pool.size)) else {
-                self.missing.remove(pg);
+                self.looks.remove(pg);
                 continue;
             };
-            let (interval, seen) = self.missing.entry(*pg).or_default();
+            let (interval, seen) = self.looks.entry(*pg).or_default();
             if *interval != record.interval {
                 *interval = record.interval;
                 seen.clear();
             }
-            seen.push_back((world.now, missing));
-            let is_long = seen.front().is_some_and(|(at, _)| world.now.since(*at) >= LAG);
-            while seen.get(1).is_some_and(|(at, _)| world.now.since(*at) >= LAG) {
+            let told = monitor.missing_of(world.monitor.life.local(world.now), *pg);
+            seen.push_back(Look { at: world.now, missing, told });
+            let is_old =
+                |look: Option<&Look>| look.is_some_and(|look| world.now.since(look.at) >= LAG);
+            while is_old(seen.get(1)) {
                 seen.pop_front();
             }
-            let least = seen.iter().map(|(_, missing)| *missing).min().unwrap_or(0);
-            let told = monitor.missing_of(world.monitor.life.local(world.now), *pg);
-            if let Some(told) = told.filter(|told| is_long && *told < least) {
+            let least = seen.iter().map(|look| look.missing).min().unwrap_or(0);
+            let most = seen.iter().map(|look| look.told).reduce(|a, b| Some(a?.max(b?))).flatten();
+            if let Some(told) = most.filter(|told| is_old(seen.front()) && *told < least) {
                 wrong.push(format!("{pg}: {told} copies are said to be missing, {least} are"));
             }
         }
-        self.missing.retain(|pg, _| map.pgs.contains_key(pg));
+        self.looks.retain(|pg, _| map.pgs.contains_key(pg));
         wrong
     }
 }

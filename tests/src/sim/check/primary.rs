@@ -1,10 +1,11 @@
 //! At most one primary serves a placement group, and the intervals of a daemon only grow.
 
 use super::Checker;
-use crate::sim::observe::Groups;
+use crate::sim::observe::{Groups, Seen};
 use crate::sim::world::World;
 use std::collections::BTreeMap;
 use store_base::{ClusterId, Interval, PgId};
+use store_daemon::machine::PgRole;
 
 /// How far each medium has confirmed: a lost disk begins anew.
 #[derive(Default)]
@@ -21,7 +22,8 @@ impl Checker for Primary {
         let mut wrong = Vec::new();
         let uuid = ClusterId(world.daemons[i].identity.uuid);
         for (pg, seen) in after {
-            if before.get(pg).is_some_and(|before| before.interval == seen.interval) {
+            let same = |before: &Seen| before.interval == seen.interval && before.role == seen.role;
+            if before.get(pg).is_some_and(same) {
                 continue;
             }
             let known = self.confirmed.entry((uuid, *pg)).or_default();
@@ -29,7 +31,10 @@ impl Checker for Primary {
                 let now = seen.interval;
                 wrong.push(format!("daemon {i}: {pg} went back from interval {known} to {now}"));
             }
-            *known = seen.interval;
+            // In an interval that is on its way to the disk nobody acts yet, and a crash may take it back.
+            if seen.role != PgRole::Idle {
+                *known = seen.interval;
+            }
         }
         // A copy that nobody needs any more may be removed, and begun anew.
         for pg in before.keys().filter(|pg| !after.contains_key(pg)) {
