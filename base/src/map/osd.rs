@@ -123,10 +123,15 @@ pub struct PgRecord {
     /// Every holder has confirmed this interval or a later one: who comes back as a holder and has not is an
     /// old copy of itself. 0 where nobody can say, as after a force.
     pub confirmed: Interval,
+    /// In an erasure-coded pool: which slot each daemon named above has, or had of late. That of a holder never
+    /// changes; what a learner has of another slot is worth nothing. Empty in other pools.
+    #[serde(default)]
+    pub slots: BTreeMap<DaemonId, u8>,
 }
-// Version 3 added `confirmed`.
-crate::codec_versioned!(PgRecord, 3, 1 {
+// Version 3 added `confirmed`, version 4 `slots`.
+crate::codec_versioned!(PgRecord, 4, 1 {
     interval, primary, primary_incarnation, members, learners, holders, writers, since, confirmed since 3,
+    slots since 4,
 });
 
 impl PgRecord {
@@ -134,6 +139,29 @@ impl PgRecord {
     pub fn is_active(&self) -> bool {
         self.holders.len() == self.members.len()
             && self.members.iter().all(|daemon| self.holders.contains(daemon))
+    }
+
+    /// Which slot a daemon has; `None` in a pool without slots.
+    pub fn slot(&self, daemon: DaemonId) -> Option<usize> {
+        self.slots.get(&daemon).map(|slot| usize::from(*slot))
+    }
+
+    /// The different slots that some daemons have together.
+    pub fn slots_of<'a>(&self, daemons: impl IntoIterator<Item = &'a DaemonId>) -> BTreeSet<usize> {
+        daemons.into_iter().filter_map(|daemon| self.slot(*daemon)).collect()
+    }
+
+    /// Whether these daemons together have everything, as far as each has its part: anybody where copies are
+    /// kept, k slots where slots are.
+    pub fn suffice<'a>(
+        &self,
+        pool: &Pool,
+        daemons: impl IntoIterator<Item = &'a DaemonId>,
+    ) -> bool {
+        match &pool.erasure {
+            Some(erasure) => self.slots_of(daemons).len() >= usize::from(erasure.data),
+            None => daemons.into_iter().next().is_some(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! - New members come from the holders or are the learner that the primary asked to promote.
 
 pub(crate) mod lead;
+mod slots;
 pub(crate) mod split;
 mod stranger;
 
@@ -69,8 +70,11 @@ impl Groups<'_> {
         }
         record.interval = split::raised(self.committed, pg, &record);
         record.since = self.committed.epoch.next();
-        if self.view.fault == Fault::None {
-            check(pg, &record);
+        if let (Some(pool), Some(before)) = (map.pools.get(&pg.pool), map.pgs.get(&pg)) {
+            slots::assign(pool, self.targets.of(pg), before, &mut record);
+            if self.view.fault == Fault::None {
+                check(pg, pool, &record);
+            }
         }
         map.pgs.insert(pg, record);
     }
@@ -127,10 +131,13 @@ impl Groups<'_> {
     /// A daemon says that what it has of a group is no copy any more. Fewer holders are always safe, as long as
     /// there is one: the last one stays named, and the group waits for somebody to decide.
     fn lose(&self, map: &mut OsdMap, from: DaemonId, pg: PgId, interval: Interval) -> bool {
-        let Some(record) = map.pgs.get(&pg).filter(|record| record.interval == interval) else {
+        let (Some(record), Some(pool)) = (map.pgs.get(&pg), map.pools.get(&pg.pool)) else {
             return false;
         };
-        let is_last = record.holders.iter().all(|holder| *holder == from);
+        if record.interval != interval {
+            return false;
+        }
+        let is_last = !record.suffice(pool, record.holders.iter().filter(|id| **id != from));
         if is_last || !names(record, from) {
             return false;
         }
@@ -183,6 +190,11 @@ impl Groups<'_> {
         let record = map.pgs.get(&pg).ok_or_else(|| format!("there is no placement group {pg}"))?;
         let up: Vec<DaemonId> = from.iter().copied().filter(|id| map.is_up(*id)).collect();
         let primary = *up.first().ok_or("none of these daemons is up: start one first")?;
+        if let Some(pool) = map.pools.get(&pg.pool).filter(|pool| !record.suffice(pool, &up)) {
+            let need = pool.erasure.as_ref().map_or(1, |erasure| erasure.data);
+            let have = record.slots_of(&up).len();
+            return Err(format!("those that are up have {have} slots; {need} are needed"));
+        }
         let next = PgRecord {
             primary,
             primary_incarnation: incarnation(map, primary),
@@ -226,7 +238,7 @@ fn incarnation(map: &OsdMap, daemon: DaemonId) -> Incarnation {
 }
 
 /// A broken record must never be committed: better no monitor than that.
-fn check(pg: PgId, record: &PgRecord) {
+fn check(pg: PgId, pool: &Pool, record: &PgRecord) {
     let members = &record.members;
     assert!(members.contains(&record.primary), "{pg}: the primary is a member: {record:?}");
     assert!(
@@ -240,6 +252,11 @@ fn check(pg: PgId, record: &PgRecord) {
                 && !record.writers.contains(learner)
         }),
         "{pg}: learners are nothing else: {record:?}"
+    );
+    assert!(
+        pool.erasure.is_none()
+            || record.holders.iter().chain(&record.learners).all(|id| record.slot(*id).is_some()),
+        "{pg}: everybody has a slot: {record:?}"
     );
 }
 
@@ -269,7 +286,7 @@ impl One<'_> {
         let all_up = record.members.iter().all(|member| self.is_up(*member));
         let led = self.map.is_up_as(record.primary, record.primary_incarnation);
         // Not one that left because there are enough: it would come and go for ever.
-        let is_short = record.members.len() < usize::from(self.pool.size);
+        let is_short = self.count(&record.members) < usize::from(self.pool.size);
         let is_wanted = |holder: &DaemonId| is_short || self.target().contains(holder);
         let returned = record.holders.iter().any(|holder| {
             self.is_up(*holder) && !record.members.contains(holder) && is_wanted(holder)
@@ -280,7 +297,8 @@ impl One<'_> {
             (true, false) if returned => self.reformed(leads),
             (true, false) => None, // let it activate first
             (true, true) => self
-                .relearned()
+                .spread(leads)
+                .or_else(|| self.relearned())
                 .or_else(|| self.without_surplus(leads))
                 .or_else(|| self.led_fairly(leads, moves)),
         }
@@ -289,6 +307,10 @@ impl One<'_> {
     /// The first members, as soon as there is anybody.
     fn formed(&self, leads: &Leads) -> Option<PgRecord> {
         let members = self.target().to_vec();
+        let least = self.pool.erasure.as_ref().map_or(1, |erasure| usize::from(erasure.data));
+        if members.len() < least {
+            return None;
+        }
         let primary = self.fair(leads, *members.first()?, &members);
         let members = self.ordered(primary, &members);
         let all: BTreeSet<DaemonId> = members.iter().copied().collect();
@@ -315,6 +337,9 @@ impl One<'_> {
         }
         let holders: Vec<DaemonId> =
             all.iter().copied().filter(|holder| self.is_up(*holder)).collect();
+        if self.pool.erasure.is_some() && !record.suffice(self.pool, &holders) {
+            return None;
+        }
         let primary = self.choose_primary(&holders, leads)?;
         let learners =
             record.learners.iter().copied().filter(|learner| self.is_wanted_learner(*learner));
@@ -363,8 +388,8 @@ impl One<'_> {
     fn relearned(&self) -> Option<PgRecord> {
         let record = self.record;
         // Moving data for balance alone may be switched off; making up lost copies may not.
-        let may_join =
-            !self.map.flags.norebalance || record.members.len() < usize::from(self.pool.size);
+        let may_join = !self.map.flags.norebalance
+            || self.count(&record.members) < usize::from(self.pool.size);
         let wanted =
             self.target().iter().copied().filter(|id| {
                 may_join && !record.members.contains(id) && !record.learners.contains(id)
@@ -411,9 +436,14 @@ impl One<'_> {
         if target.is_empty() || !target.iter().all(|id| members.contains(id)) {
             return None;
         }
-        let size = usize::from(self.pool.size);
-        let spare = size.saturating_sub(target.len());
-        let others = members.iter().copied().filter(|id| !target.contains(id)).take(spare);
+        let others: Vec<DaemonId> = match self.pool.erasure {
+            Some(_) => self.spare(members),
+            None => {
+                let spare = usize::from(self.pool.size).saturating_sub(target.len());
+                let others = members.iter().copied().filter(|id| !target.contains(id));
+                others.take(spare).collect()
+            }
+        };
         let keep: Vec<DaemonId> = target.iter().copied().chain(others).collect();
         (keep.len() < members.len()).then_some(keep)
     }
@@ -425,7 +455,8 @@ impl One<'_> {
     /// R3.
     fn activated(&self) -> PgRecord {
         let members: BTreeSet<DaemonId> = self.record.members.iter().copied().collect();
-        let writers = if self.writes(&self.record.members) {
+        // An active group with slots decides what it began with, however few they are: that is a write.
+        let writers = if self.writes(&self.record.members) || self.pool.erasure.is_some() {
             members.clone()
         } else {
             self.record.writers.clone()

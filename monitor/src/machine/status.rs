@@ -49,7 +49,7 @@ pub(crate) fn pg_state<'a>(
         return PgState { words: BTreeSet::from(["creating".to_string()]), report: None };
     }
     let report = context.view.fresh_report(map, pg, context.now, context.settings.stale);
-    if !record.holders.iter().any(|holder| map.is_up(*holder)) {
+    if !record.suffice(pool, record.holders.iter().filter(|holder| map.is_up(**holder))) {
         words.insert("down".to_string());
     } else {
         match report {
@@ -67,7 +67,11 @@ pub(crate) fn pg_state<'a>(
     }
     words.remove("clean");
     words.remove("");
-    let up = record.members.iter().filter(|member| map.is_up(**member)).count();
+    let up = record.members.iter().filter(|member| map.is_up(**member));
+    let up = match pool.erasure {
+        Some(_) => record.slots_of(up).len(),
+        None => up.count(),
+    };
     let missing = report.map_or(0, |report| report.missing);
     // Copies that are made beside as many as there should be are for balance: nothing is degraded then.
     words.remove("degraded");
@@ -279,8 +283,10 @@ pub(crate) fn df(context: &ReadContext<'_>) -> Value {
     let sums = pool_sums(context);
     let pools = map.pools.iter().map(|(id, pool)| {
         let sum = sums.get(id).copied().unwrap_or_default();
-        let raw = sum.bytes.saturating_mul(u64::from(pool.size));
-        let room = free / u64::from(pool.size.max(1));
+        // What is stored takes size times its room, of which in a pool with slots each has one part in k.
+        let parts = pool.erasure.as_ref().map_or(1, |erasure| u64::from(erasure.data.max(1)));
+        let raw = sum.bytes.saturating_mul(u64::from(pool.size)) / parts;
+        let room = (free / u64::from(pool.size.max(1))).saturating_mul(parts);
         let all = sum.bytes.saturating_add(room);
         json!({
             "name": pool.name,

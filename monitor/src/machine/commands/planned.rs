@@ -168,8 +168,10 @@ fn is_served(record: &PgRecord, state: &PgState<'_>) -> bool {
 fn copies_to_read(pool: &Pool) -> usize {
     match pool.kind {
         store_base::map::PoolKind::Replicated => 1,
-        // A pool of slots needs as many as it codes from; min_size is never below that.
-        store_base::map::PoolKind::Erasure => usize::from(pool.min_size),
+        // A pool of slots needs as many as it codes from.
+        store_base::map::PoolKind::Erasure => {
+            pool.erasure.as_ref().map_or(usize::MAX, |erasure| usize::from(erasure.data))
+        }
     }
 }
 
@@ -298,8 +300,10 @@ pub(super) fn undrain(context: &mut WriteContext<'_>, id: DaemonId) {
 
 /// The groups that would be left with nobody who has them, if these daemons were gone.
 fn only_holders_of(map: &OsdMap, ids: &BTreeSet<DaemonId>) -> Vec<PgId> {
-    let only = map.pgs.iter().filter(|(_, record)| {
-        !record.holders.is_empty() && record.holders.iter().all(|holder| ids.contains(holder))
+    let only = map.pgs.iter().filter(|(pg, record)| {
+        let left = record.holders.iter().filter(|holder| !ids.contains(holder));
+        let suffice = map.pools.get(&pg.pool).is_none_or(|pool| record.suffice(pool, left));
+        !record.holders.is_empty() && !suffice
     });
     only.map(|(pg, _)| *pg).collect()
 }

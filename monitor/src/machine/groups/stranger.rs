@@ -13,7 +13,7 @@ impl One<'_> {
     /// The record without a holder that is none.
     pub(super) fn disowned(&self, who: DaemonId, leads: &Leads) -> Option<PgRecord> {
         let mut next = self.record.clone();
-        if !next.holders.remove(&who) || next.holders.is_empty() {
+        if !next.holders.remove(&who) || !next.suffice(self.pool, &next.holders) {
             return None;
         }
         next.writers.remove(&who);
