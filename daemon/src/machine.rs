@@ -19,6 +19,7 @@
 //! | `catch_up`, `copy`, `pace` | learners (R12), whole objects, repairs; what it may take from clients |
 //! | `scrub` | comparing copies, mending them, what is verified |
 //! | `report` | beats, asks, failures |
+//! | `slots` | groups with slots: encoding, cutting logs, gathering and rebuilding shards |
 //! | `execute`, `watch` | what a request does to its object |
 //!
 //! The rules R1 to R14 are DESIGN part 5, executable in `tests/model`. What is staged in a log has no effect
@@ -46,6 +47,7 @@ mod report;
 mod request;
 mod room;
 mod scrub;
+pub mod slots;
 mod split;
 mod status;
 mod takeover;
@@ -201,6 +203,10 @@ impl<S: Store> Daemon<S> {
             while let Some(id) = self.core.attention.pop_first() {
                 self.with(id, Pg::attend);
             }
+            if let Some(message) = self.core.told_itself.pop_front() {
+                self.handle_peer(self.core.me, message);
+                continue;
+            }
             // Only with a planted fault.
             let early = std::mem::take(&mut self.core.early);
             if early.is_empty() {
@@ -273,6 +279,12 @@ impl<S: Store> Daemon<S> {
                 Some(Pending::PushRead(pg, to, object, attempt)) => {
                     let key = (to, object);
                     self.with(pg, |pg, core| pg.handle_push_read(core, &key, attempt, result));
+                }
+                Some(Pending::GatherRead(pg, number, index)) => {
+                    self.with(pg, |pg, core| pg.handle_gather_read(core, number, index, result));
+                }
+                Some(Pending::FetchRead(pg, number, index)) => {
+                    self.with(pg, |pg, core| pg.handle_fetch_read(core, number, index, result));
                 }
                 Some(Pending::ScrubRead(pg, number)) => {
                     self.with(pg, |pg, core| pg.handle_scrub_read(core, number, result));
@@ -408,6 +420,9 @@ impl<S: Store> Daemon<S> {
                     pg.handle_pull_refused(core, from, &object, attempt);
                 });
             }
+            PeerMessage::Fetched { pg, interval, number, data } => {
+                self.within(pg, interval, |pg, core| pg.take_shard(core, number, from, data));
+            }
             PeerMessage::Scan { pg, interval, after } => {
                 self.within(pg, interval, |pg, core| pg.handle_scan(core, from, after));
             }
@@ -469,6 +484,13 @@ impl<S: Store> Daemon<S> {
                         pg.handle_replicate(core, entry, committed);
                     }
                 });
+            }
+            PeerMessage::Cut { pg, interval, applied, to } => {
+                led(pg, interval, &mut |pg, core| pg.handle_cut(core, applied, to));
+            }
+            PeerMessage::Fetch { pg, interval, number, object, version, as_of, ranges } => {
+                let fetch = slots::Fetch { number, object, version, as_of, ranges };
+                led(pg, interval, &mut |pg, core| pg.handle_fetch(core, from, fetch.clone()));
             }
             PeerMessage::Scrub { pg, interval, number, deep, as_of, scope } => {
                 let mut ask = Some(scrub::Ask { number, deep, as_of, scope });
@@ -572,6 +594,7 @@ impl Pg {
         self.join_again(core);
         self.retry_pulls(core);
         self.expire_pushes(core);
+        self.retry_gathers(core, None);
         self.continue_catch_up(core);
         self.continue_digest(core);
         self.continue_walk(core);
@@ -608,6 +631,7 @@ impl Pg {
             _ => {}
         }
         self.restart_pulls_from(core, peer);
+        self.retry_gathers(core, Some(peer));
     }
 }
 

@@ -133,6 +133,13 @@ pub struct LogEntry {
     pub mutation: Option<Mutation>,
 }
 
+impl Change {
+    /// Whether it brings bytes.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Change::Write { .. })
+    }
+}
+
 impl LogEntry {
     /// Keeps its place and its request, as a barrier: the object is another placement group's.
     pub fn forget_effect(&mut self) {

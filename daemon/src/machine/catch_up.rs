@@ -111,12 +111,16 @@ impl Pg {
         join: Join,
     ) {
         let can_feed = join.synced && self.can_feed(join.head);
+        let can_adopt = self.can_feed(self.log.applied());
         let Role::Primary(primary) = &mut self.role else { return };
         let Some(progress) = primary.learners.get_mut(&from) else { return };
         if can_feed && join.nonce == progress.nonce {
             progress.synced = true;
             self.resend(core, from, join.head);
             return;
+        }
+        if self.slots.is_some() && primary.asked != Some(from) && !can_adopt {
+            return; // it asks again
         }
         if primary.asked == Some(from) {
             // It is needed like a member by now, so whatever it acknowledged can be sent again.
@@ -130,13 +134,13 @@ impl Pg {
             sent: core.now,
             ..Progress::default()
         };
-        let message = self.adoption(&join);
+        let message = self.adoption(from, &join);
         core.send(from, message);
         let at = core.now + core.config.resend_after;
         self.set_wake(core, at);
     }
 
-    fn adoption(&self, join: &Join) -> PeerMessage {
+    fn adoption(&self, to: DaemonId, join: &Join) -> PeerMessage {
         let overlaps = self.log.reaches(join.applied);
         let applied = self.log.applied();
         let tail = if overlaps { join.applied } else { self.log.tail() };
@@ -144,6 +148,7 @@ impl Pg {
             self.log.behind(tail).cloned().partition(|entry| entry.version <= applied);
         let entries =
             entries.into_iter().map(|entry| LogEntry { mutation: None, ..entry }).collect();
+        let staged = staged.iter().map(|entry| self.entry_for(to, entry)).collect();
         PeerMessage::Adopt {
             pg: self.id,
             interval: self.interval(),

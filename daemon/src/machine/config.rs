@@ -141,6 +141,10 @@ pub enum Fault {
     EmptyChild,
     /// A repair counts without a second look at the copy.
     NoReverify,
+    /// With slots, an entry is committed without the acknowledgement of one member.
+    OneSlotLess,
+    /// With slots, an interval begins with the primary's log, however short those of others are.
+    CutAtPrimary,
     /// A scrub takes the primary's copy for what another member's is, without reading it.
     TrustPrimaryDigest,
 }

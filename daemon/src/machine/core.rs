@@ -11,7 +11,7 @@ use super::room::Credit;
 use super::scrub::ScrubCore;
 use super::status::Totals;
 use crate::store::{Store, StoreError, Write};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use store_base::map::OsdMap;
 use store_base::op::{Outcome, Reply};
@@ -38,6 +38,10 @@ pub(crate) enum Pending {
     JobRead(PgId, u64, usize),
     /// A read for a copy that is being sent.
     PushRead(PgId, DaemonId, ObjectName, u64),
+    /// A read of the own shard, for a gathering: which, and its place among the ranges.
+    GatherRead(PgId, u64, usize),
+    /// A read of the own shard for the primary: which question, and its place among the ranges.
+    FetchRead(PgId, u64, usize),
     /// A read for a digest, of which round.
     ScrubRead(PgId, u64),
 }
@@ -106,6 +110,8 @@ pub(crate) struct Core<S> {
     pub(crate) last_heartbeat: Option<Time>,
     pub(crate) monitor: Monitor,
     pub(crate) out: Vec<Action>,
+    /// What this daemon tells itself: it rebuilds its own shards as it does those of others.
+    pub(crate) told_itself: VecDeque<PeerMessage>,
     pub(crate) failed: bool,
     /// Placement groups to be looked at before the step ends.
     pub(crate) attention: BTreeSet<PgId>,
@@ -162,6 +168,7 @@ impl<S: Store> Core<S> {
             last_heartbeat: None,
             monitor: Monitor::default(),
             out: Vec::new(),
+            told_itself: VecDeque::new(),
             failed: false,
             attention: BTreeSet::new(),
             lease_waits: BTreeSet::new(),
@@ -255,6 +262,9 @@ impl<S: Store> Core<S> {
     }
 
     pub(crate) fn send(&mut self, to: DaemonId, message: PeerMessage) {
+        if to == self.me {
+            return self.told_itself.push_back(message);
+        }
         self.out.push(Action::ToPeer { to, message });
     }
 

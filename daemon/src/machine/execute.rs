@@ -46,6 +46,7 @@ mod watchers;
 mod tests;
 
 pub use data::Pending;
+pub(crate) use data::lay;
 pub use overlay::Overlay;
 pub use transaction::{KEY_BYTES_MAX, MUTATION_BYTES_MAX, View};
 pub use watchers::WATCHERS_MAX;
@@ -451,8 +452,9 @@ impl<'a> Run<'a> {
         let whole = |length| if length > 0 { vec![(offset, length)] } else { Vec::new() };
         let view = &self.transaction.view;
         // With changes of its own the vector does not know the extents; one that covers all is true too.
-        let extents = match self.transaction.patches.is_empty() && view.open.is_none() && length > 0
-        {
+        // Nor does it with slots: the extents here are those of a shard.
+        let knows = self.transaction.patches.is_empty() && view.open.is_none() && !view.slots;
+        let extents = match knows && length > 0 {
             false => whole(length),
             true => clip_extents(
                 view.store.extents(view.pg, view.object, offset, length)?,

@@ -12,9 +12,12 @@ use super::Daemon;
 use super::config::Fault;
 use super::core::{Core, NOBODY, Pending, Stored};
 use super::execute::Overlay;
+use super::log::Log;
+use super::message::Trimmed;
 use super::pg::{Pg, Phase, Primary, Progress, Replica, Role, Synced, key};
 use super::report::AskKind;
-use super::scrub::ScrubRecord;
+use super::scrub::{Scrub, ScrubRecord};
+use super::slots::Layout;
 use crate::store::{Store, Write};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -133,6 +136,7 @@ impl Pg {
     /// Takes in what a map says.
     fn learn<S: Store>(&mut self, core: &mut Core<S>, record: &PgRecord, pool: &Pool) {
         (self.size, self.min_size) = (usize::from(pool.size), usize::from(pool.min_size));
+        self.learn_layout(pool);
         if record.interval < self.known.interval {
             return;
         }
@@ -162,9 +166,23 @@ impl Pg {
         }
     }
 
+    /// How the pool spreads its objects never changes.
+    fn learn_layout(&mut self, pool: &Pool) {
+        let is_known = match (&self.slots, &pool.erasure) {
+            (Some(layout), Some(erasure)) => layout.is_of(erasure),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_known {
+            // A pool without a code that exists is refused where maps are read.
+            self.slots = pool.erasure.as_ref().and_then(|erasure| Layout::new(erasure).ok());
+        }
+    }
+
     /// Stops all that belongs to the interval so far.
     pub(crate) fn leave<S: Store>(&mut self, core: &mut Core<S>) {
         self.role = Role::Idle;
+        self.stop_gathers(core);
         self.stop_copies(core);
         self.stop_scrub(core);
         core.monitor.forget_asks(self.id);
@@ -198,7 +216,30 @@ impl Pg {
             return;
         }
         core.grant_waits.remove(&self.id);
-        self.confirm(core);
+        if self.drop_other_slot(core) {
+            self.confirm(core);
+        }
+    }
+
+    /// What is here of another slot is worth nothing. `false`: nothing can be done in the interval.
+    fn drop_other_slot<S: Store>(&mut self, core: &mut Core<S>) -> bool {
+        let (had, has) = (self.confirmed.slot(core.me), self.known.slot(core.me));
+        if !self.stored || had.is_none() || had == has {
+            return true;
+        }
+        if !self.known.learners.contains(&core.me) {
+            tracing::error!(pg = %self.id, ?had, ?has, "a holder's slot was changed; not taking part");
+            return false;
+        }
+        if core.submit(None, vec![Write::RemovePg { pg: self.id }]).is_err() {
+            return false;
+        }
+        tracing::info!(pg = %self.id, ?had, ?has, "another slot: what was here is dropped");
+        self.stored = false;
+        (self.synced, self.catch_up) = (Synced::default(), None);
+        (self.log, self.trimmed) = (Log::default(), Trimmed::default());
+        self.scrub = Scrub::default();
+        true
     }
 
     /// Whether the record counts on something that is not here: the directory was restored from a backup, or
@@ -329,8 +370,12 @@ impl Pg {
             stored: self.log.head(),
             began: self.log.head(),
             overlay,
+            ends: BTreeMap::new(),
+            truth: None,
+            shards: BTreeMap::new(),
         }));
         self.send_syncs(core);
+        self.consider_cut(core);
         core.attention.insert(self.id);
     }
 }

@@ -196,6 +196,11 @@ impl Log {
         }
     }
 
+    /// The first entry that has kept its mutation, if any has.
+    pub(crate) fn first_kept(&self) -> Option<Version> {
+        self.entries.get(self.kept_from).map(|entry| entry.version)
+    }
+
     /// Drops the staged entries behind `after`. What is applied cannot be undone.
     pub(crate) fn drop_behind(&mut self, after: Version) {
         assert!(after >= self.applied(), "an entry known to be committed is never undone");

@@ -11,10 +11,12 @@
 //! | Join | member, learner → primary | "I have confirmed this interval; this is my log's end" |
 //! | Sync | primary → member | the takeover (R7) |
 //! | Adopt | primary → learner | the log to adopt (R12) |
+//! | Cut | primary → member | the takeover with slots: how long the log is |
 //! | Replicate | primary → member, learner | one entry |
 //! | Ack | member, learner → primary | stored and applied up to here |
 //! | Committed | primary → member, learner | applied at the primary up to here |
 //! | Pull, Push, PushAck, PullRefused | whoever lacks an object ↔ whoever has it | a copy, in parts |
+//! | Fetch, Fetched | primary ↔ member | bytes of a shard |
 //! | Scan, Scanned | learner ↔ primary | names and versions, for backfill |
 //! | Scrub, Scrubbed | primary ↔ member | digests of what there is |
 //! | Mend | primary → member | "your copy is bad" |
@@ -22,6 +24,7 @@
 
 use super::scrub::{Digest, Scope, ScrubRecord};
 use crate::store::{Install, LogEntry};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use store_base::{ClientId, Epoch, Incarnation, Interval, ObjectName, PgId, Version};
 
@@ -97,6 +100,17 @@ pub enum PeerMessage {
         applied: Version,
         /// The entries behind it, with mutations.
         staged: Vec<LogEntry>,
+    },
+    /// The takeover of a group with slots: entries behind `to` are dropped, by all.
+    Cut {
+        /// Which.
+        pg: PgId,
+        /// The interval.
+        interval: Interval,
+        /// All up to here is known to be committed.
+        applied: Version,
+        /// The last entry that stays; every member has it.
+        to: Version,
     },
     /// The log that a learner takes over; what it has staged is dropped.
     Adopt {
@@ -209,6 +223,34 @@ pub enum PeerMessage {
         /// The sender's copy is damaged too; ask somebody else. Otherwise: ask again later.
         damaged: bool,
     },
+    /// Asks a member for bytes of its shard of an object.
+    Fetch {
+        /// Which.
+        pg: PgId,
+        /// The interval.
+        interval: Interval,
+        /// Names the question.
+        number: u64,
+        /// The object.
+        object: ObjectName,
+        /// Bytes of another version are of no use.
+        version: Version,
+        /// What had been applied at the primary; the object did not change since.
+        as_of: Version,
+        /// Positions in the shard: offset and length.
+        ranges: Vec<(u64, u64)>,
+    },
+    /// The answer.
+    Fetched {
+        /// Which.
+        pg: PgId,
+        /// The interval.
+        interval: Interval,
+        /// Of the question.
+        number: u64,
+        /// For each range; shorter ones go on with zeros. `None`: there is no good shard of that version here.
+        data: Option<Vec<Bytes>>,
+    },
     /// Asks for names and versions of the objects behind `after`.
     Scan {
         /// Which.
@@ -306,6 +348,7 @@ store_base::codec_enum!(PeerMessage {
     3 => Stopping { life },
     16 => Join { pg, interval, nonce, wish, synced, applied, head },
     17 => Sync { pg, interval, applied, staged },
+    19 => Cut { pg, interval, applied, to },
     18 => Adopt { pg, interval, nonce, overlaps, tail, entries, staged, trimmed },
     32 => Replicate { pg, interval, entry, committed },
     33 => Ack { pg, interval, nonce, stored, applied, missing, scanning },
@@ -314,6 +357,8 @@ store_base::codec_enum!(PeerMessage {
     49 => Push { pg, interval, object, attempt, index, as_of, parts },
     50 => PushAck { pg, interval, object, attempt, next, done },
     51 => PullRefused { pg, interval, object, attempt, damaged },
+    52 => Fetch { pg, interval, number, object, version, as_of, ranges },
+    53 => Fetched { pg, interval, number, data },
     64 => Scan { pg, interval, after },
     65 => Scanned { pg, interval, after, objects, end, as_of },
     96 => Scrub { pg, interval, number, deep, as_of, scope },
@@ -352,7 +397,6 @@ store_base::codec_versioned!(Trimmed, 1, 1 { highest, floor });
 mod tests {
     use super::*;
     use crate::store::{Change, Mutation};
-    use bytes::Bytes;
     use store_base::codec::{Decode, Encode};
     use store_base::{PoolId, RequestId};
 
@@ -417,6 +461,22 @@ mod tests {
                 objects: vec![(object.clone(), version)],
                 end: true,
                 as_of: version,
+            },
+            PeerMessage::Cut { pg, interval, applied: version, to: version },
+            PeerMessage::Fetch {
+                pg,
+                interval,
+                number: 7,
+                object: object.clone(),
+                version,
+                as_of: version,
+                ranges: vec![(4096, 12)],
+            },
+            PeerMessage::Fetched {
+                pg,
+                interval,
+                number: 7,
+                data: Some(vec![Bytes::from_static(b"shard")]),
             },
             PeerMessage::Scrub {
                 pg,

@@ -19,8 +19,9 @@ use super::message::{Nonce, Trimmed};
 use super::queue::{Queue, Recent};
 use super::read::Job;
 use super::scrub::{Scrub, ScrubRecord};
+use super::slots::{Fetching, Gather, Layout};
 use super::watch::Watches;
-use crate::store::{PgState, Store, StoreError, Write};
+use crate::store::{Mutation, PgState, Store, StoreError, Write};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use store_base::codec::{Decode, Encode};
@@ -92,6 +93,12 @@ pub(crate) struct Primary {
     /// The end of the log when the interval began.
     pub(crate) began: Version,
     pub(crate) overlay: Overlay,
+    /// With slots: what the logs of the other members are, applied and whole.
+    pub(crate) ends: BTreeMap<DaemonId, (Version, Version)>,
+    /// With slots: the end of the log that all have been cut to.
+    pub(crate) truth: Option<Version>,
+    /// With slots: what each slot does, by entries of this interval that somebody may have to be sent again.
+    pub(crate) shards: BTreeMap<Version, Vec<Mutation>>,
 }
 
 impl Primary {
@@ -185,6 +192,8 @@ pub(crate) struct Pg {
     pub(crate) known: PgRecord,
     pub(crate) size: usize,
     pub(crate) min_size: usize,
+    /// How objects lie over slots; `None` where copies are kept.
+    pub(crate) slots: Option<Layout>,
 
     // Durable.
     pub(crate) confirmed: PgRecord,
@@ -218,6 +227,10 @@ pub(crate) struct Pg {
     pub(crate) pushes: BTreeMap<(DaemonId, ObjectName), Push>,
     /// Objects whose copy here is damaged, and how often a good one was asked for.
     pub(crate) damaged: BTreeMap<ObjectName, u32>,
+    /// Bytes on their way from members' shards.
+    pub(crate) gathers: BTreeMap<u64, Gather>,
+    /// Bytes of the shards here on their way to the primary.
+    pub(crate) fetches: BTreeMap<u64, Fetching>,
     pub(crate) scrub: Scrub,
     pub(crate) wake: Option<Time>,
 }
@@ -233,6 +246,7 @@ impl Pg {
             known: PgRecord::default(),
             size: 0,
             min_size: 0,
+            slots: None,
             confirmed: PgRecord::default(),
             synced: Synced::default(),
             log: Log::default(),
@@ -252,6 +266,8 @@ impl Pg {
             pulls: BTreeMap::new(),
             pushes: BTreeMap::new(),
             damaged: BTreeMap::new(),
+            gathers: BTreeMap::new(),
+            fetches: BTreeMap::new(),
             scrub: Scrub::default(),
             wake: None,
         }

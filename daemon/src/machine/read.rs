@@ -27,6 +27,17 @@ pub(crate) struct Job {
     locks: bool,
 }
 
+impl Job {
+    /// What is read.
+    pub(crate) fn reads(&self) -> Vec<(u64, u64)> {
+        self.pending.reads()
+    }
+
+    pub(crate) fn into_waiting(self) -> Waiting {
+        self.waiting
+    }
+}
+
 impl Pg {
     pub(crate) fn begin_job<S: Store>(
         &mut self,
@@ -37,18 +48,22 @@ impl Pg {
         let number = core.number();
         let reads = pending.reads();
         let object = waiting.request.object.clone();
-        for (index, (offset, length)) in reads.iter().enumerate() {
+        let own = if self.slots.is_some() { &[] } else { &reads[..] };
+        for (index, (offset, length)) in own.iter().enumerate() {
             let ticket = core.ticket(Pending::JobRead(self.id, number, index));
             core.store.read(ticket, self.id, &object, *offset, *length);
         }
         let locks = pending.mutates() || waiting.request.is_mutation();
         if locks {
-            self.locked.insert(object);
+            self.locked.insert(object.clone());
         }
         core.jobs_open += 1;
         let (data, left) = (vec![None; reads.len()], reads.len());
         let interval = self.interval();
         self.jobs.insert(number, Job { waiting, pending, data, left, interval, locks });
+        if self.slots.is_some() {
+            self.gather_job(core, number, &object, &reads);
+        }
     }
 
     /// The group is removed: nobody will read for them.

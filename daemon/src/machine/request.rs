@@ -161,7 +161,7 @@ impl Pg {
         if core.jobs_open >= core.config.reads_max {
             return Admission::Wait(Wait::Writes, waiting);
         }
-        let view = View::applied(&core.store, self.id, object);
+        let view = View::applied(&core.store, self.id, object).with_slots(self.slots.is_some());
         let execution = execute::execute(&view, &waiting.request, core.wall());
         self.conclude(core, waiting, execution)
     }
@@ -212,6 +212,7 @@ impl Pg {
             || self.damaged.contains_key(object)
             || self.pushes.values().any(|push| push.holds(object))
             || self.scrub.holds(object)
+            || self.is_gathered(object)
             || self.is_undecided(object);
         if is_held {
             return Admission::Wait(Wait::Object, waiting);
@@ -219,7 +220,8 @@ impl Pg {
         let Role::Primary(primary) = &self.role else {
             return Admission::Wait(Wait::Group, waiting);
         };
-        let view = View::newest(&core.store, self.id, object, &primary.overlay);
+        let view = View::newest(&core.store, self.id, object, &primary.overlay)
+            .with_slots(self.slots.is_some());
         let execution = execute::execute(&view, request, core.wall());
         self.conclude(core, waiting, execution)
     }
@@ -258,14 +260,28 @@ impl Pg {
     ) -> Admission {
         let object = &waiting.request.object;
         match execution {
-            Execution::Done(done) if done.mutation.is_some() => self.propose(core, waiting, done),
+            Execution::Done(done) if done.mutation.is_some() && self.slots.is_some() => {
+                if let Err((wait, waiting)) = self.encode(core, waiting, done) {
+                    return Admission::Wait(wait, waiting);
+                }
+            }
+            Execution::Done(done) if done.mutation.is_some() => {
+                self.propose(core, waiting, done, None);
+            }
             Execution::Done(done) => self.give(core, waiting, done),
             Execution::Failed { results, user_version } => {
                 let done = execute::Done { results, user_version, ..execute::Done::default() };
                 self.give(core, waiting, done);
             }
+            // Shards are read when none is about to change.
+            Execution::NeedData(_) if self.slots.is_some() && self.is_open(object) => {
+                return Admission::Wait(Wait::Object, waiting);
+            }
             Execution::NeedData(pending) => self.begin_job(core, waiting, pending),
             Execution::Busy => return Admission::Wait(Wait::Object, waiting),
+            Execution::Unreadable(StoreError::Damaged(why)) if self.slots.is_some() => {
+                self.refuse_unreadable(core, &waiting, &why);
+            }
             Execution::Unreadable(StoreError::Damaged(why)) => {
                 let object = object.clone();
                 tracing::warn!(pg = %self.id, %object, why, "damaged");

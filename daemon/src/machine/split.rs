@@ -141,6 +141,7 @@ impl Pg {
             known: self.known.clone(),
             size: self.size,
             min_size: self.min_size,
+            slots: self.slots.clone(),
             confirmed: self.confirmed.clone(),
             synced: self.synced,
             log: self.log.part(is_own),

@@ -45,11 +45,15 @@ impl Pg {
     }
 
     pub(crate) fn send_sync<S: Store>(&mut self, core: &mut Core<S>, to: DaemonId) {
-        let message = PeerMessage::Sync {
-            pg: self.id,
-            interval: self.interval(),
-            applied: self.log.applied(),
-            staged: self.log.staged_entries().cloned().collect(),
+        let (pg, interval, applied) = (self.id, self.interval(), self.log.applied());
+        let truth = self.primary().and_then(|primary| primary.truth);
+        let message = match (&self.slots, truth) {
+            (None, _) => {
+                let staged = self.log.staged_entries().cloned().collect();
+                PeerMessage::Sync { pg, interval, applied, staged }
+            }
+            (Some(_), Some(to)) => PeerMessage::Cut { pg, interval, applied, to },
+            (Some(_), None) => return, // they say by themselves what they have
         };
         core.send(to, message);
         let at = core.now + core.config.resend_after;
@@ -66,6 +70,9 @@ impl Pg {
             self.handle_learner_join(core, from, join);
         } else if primary.members.contains_key(&from) {
             match join.synced {
+                false if self.slots.is_some() => {
+                    self.note_end(core, from, join.applied, join.head);
+                }
                 false if primary.phase == Phase::Syncing => self.send_sync(core, from),
                 false => {}
                 true => self.resend(core, from, join.head),
@@ -81,7 +88,8 @@ impl Pg {
         from_version: Version,
     ) {
         let (pg, interval, committed) = (self.id, self.interval(), self.log.applied());
-        let entries: Vec<LogEntry> = self.log.behind(from_version).cloned().collect();
+        let entries: Vec<LogEntry> =
+            self.log.behind(from_version).map(|entry| self.entry_for(to, entry)).collect();
         for entry in entries {
             core.send(to, PeerMessage::Replicate { pg, interval, entry, committed });
         }
@@ -216,6 +224,7 @@ impl Pg {
     pub(crate) fn advance<S: Store>(&mut self, core: &mut Core<S>) {
         let Role::Primary(primary) = &mut self.role else { return };
         if primary.phase == Phase::Syncing
+            && (self.slots.is_none() || primary.truth.is_some())
             && primary.members.values().all(|progress| progress.synced)
         {
             primary.phase = Phase::Activating;

@@ -6,4 +6,4 @@ mod script;
 mod scrub;
 mod split;
 mod walk;
-mod world;
+pub(super) mod world;

@@ -44,9 +44,32 @@ fn frees(mutation: &Mutation) -> bool {
     removes && added <= FULL_ADDED_BYTES_MAX
 }
 
+/// What an entry takes on each member; with slots, on the one that it takes most of.
+fn cost(done: &Done, shards: Option<&[Mutation]>) -> u64 {
+    match shards {
+        Some(shards) => shards.iter().map(room::cost).max().unwrap_or(0),
+        None => done.mutation.as_ref().map_or(0, room::cost),
+    }
+}
+
+/// What each slot does, with the place in the log that the whole has.
+fn stamped(mut shards: Vec<Mutation>, done: &Done) -> Vec<Mutation> {
+    let info = done.mutation.as_ref().and_then(|mutation| mutation.info.clone());
+    shards.iter_mut().for_each(|shard| shard.info.clone_from(&info));
+    shards
+}
+
 impl Pg {
     /// Makes an entry of what a request does.
-    pub(crate) fn propose<S: Store>(&mut self, core: &mut Core<S>, waiting: Waiting, done: Done) {
+    ///
+    /// `shards`: with slots, what each does.
+    pub(crate) fn propose<S: Store>(
+        &mut self,
+        core: &mut Core<S>,
+        waiting: Waiting,
+        done: Done,
+        shards: Option<Vec<Mutation>>,
+    ) {
         let Waiting { link, request, .. } = waiting;
         let id = request.id;
         if core.is_fenced(id.client) {
@@ -68,7 +91,7 @@ impl Pg {
             };
             return self.refuse_mutation(core, link, id, code, why);
         }
-        if !self.has_room(core, &done) {
+        if !self.has_room(core, &done, shards.as_deref()) {
             let why = "a daemon that this object is on has no room left for this; delete something or add daemons";
             return self.refuse_mutation(core, link, id, errno::ENOSPC, why);
         }
@@ -78,7 +101,7 @@ impl Pg {
         {
             mutation.changes.retain(|change| !matches!(change, Change::Xattrs { .. }));
         }
-        match self.append(core, &request.object, Some(id), done) {
+        match self.append(core, &request.object, Some(id), done, shards) {
             Ok(version) => {
                 self.waiters.entry(version).or_default().push(Waiter::Entry { link, id });
                 self.advance_commit(core);
@@ -91,12 +114,15 @@ impl Pg {
     }
 
     /// Whether every member that a write must wait for has promised room for it. Deletes need none.
-    fn has_room<S: Store>(&self, core: &Core<S>, done: &Done) -> bool {
-        let Some(mutation) = done.mutation.as_ref().filter(|mutation| !frees(mutation)) else {
-            return true;
-        };
+    fn has_room<S: Store>(
+        &self,
+        core: &Core<S>,
+        done: &Done,
+        shards: Option<&[Mutation]>,
+    ) -> bool {
+        let is_free = done.mutation.as_ref().is_none_or(frees);
         let Role::Primary(primary) = &self.role else { return true };
-        core.have_room(primary.needed().chain([core.me]), room::cost(mutation))
+        is_free || core.have_room(primary.needed().chain([core.me]), cost(done, shards))
     }
 
     /// Refuses a mutation, and its duplicates.
@@ -120,10 +146,15 @@ impl Pg {
         object: &ObjectName,
         request: Option<RequestId>,
         mut done: Done,
+        shards: Option<Vec<Mutation>>,
     ) -> Result<Version, StoreError> {
         let (pg, interval, previous) = (self.id, self.interval(), self.log.head());
         let version = Version { interval, counter: previous.counter + 1 };
         done.stamp(version, version.counter);
+        let shards = shards.map(|shards| stamped(shards, &done));
+        if let (Some(shards), Some(own)) = (&shards, self.confirmed.slot(core.me)) {
+            done.mutation = shards.get(own).cloned();
+        }
         let entry = LogEntry {
             version,
             previous,
@@ -138,10 +169,13 @@ impl Pg {
         let stage = Write::Stage { pg, entry: entry.clone() };
         core.submit(Some(Pending::Pg(pg, Stored::Log(interval, 0, version))), vec![stage])?;
         let committed = self.log.applied();
-        let cost = done.mutation.as_ref().map_or(0, room::cost);
+        let cost = cost(&done, shards.as_deref());
         core.spend_room(core.me, cost);
         if let Role::Primary(primary) = &mut self.role {
             primary.overlay.push(version, object, done.mutation.clone().unwrap_or_default());
+            if let Some(shards) = shards {
+                primary.shards.insert(version, shards);
+            }
             for to in primary.fed() {
                 if let Some(progress) = primary.progress(to)
                     && progress.stored == previous
@@ -150,7 +184,9 @@ impl Pg {
                 }
                 core.noticed(to, pg);
                 core.spend_room(to, cost);
-                let entry = entry.clone();
+            }
+            for to in primary.fed() {
+                let entry = self.entry_for(to, &entry);
                 core.send(to, PeerMessage::Replicate { pg, interval, entry, committed });
             }
         }
@@ -169,11 +205,14 @@ impl Pg {
     pub(crate) fn advance_commit<S: Store>(&mut self, core: &mut Core<S>) {
         let is_writable = self.is_writable();
         let Role::Primary(primary) = &mut self.role else { return };
-        if primary.phase != Phase::Active || !is_writable {
+        // With slots what the interval began with is decided however few the members are.
+        let is_decided = self.slots.is_some();
+        if primary.phase != Phase::Active || !(is_writable || is_decided) {
             return;
         }
-        let mut to = primary.stored;
-        for daemon in primary.needed().collect::<Vec<_>>() {
+        let mut to = if is_writable { primary.stored } else { primary.stored.min(primary.began) };
+        let is_planted = core.config.fault == Fault::OneSlotLess && self.slots.is_some();
+        for daemon in primary.needed().skip(usize::from(is_planted)).collect::<Vec<_>>() {
             let stored = primary.progress(daemon).map_or(Version::ZERO, |progress| progress.stored);
             to = to.min(stored);
         }
@@ -199,6 +238,10 @@ impl Pg {
         let slowest = primary.learners.values().filter(|learner| learner.synced);
         let slowest = slowest.map(|learner| learner.stored).min().unwrap_or(to);
         self.log.forget_mutations(slowest, core.config.open_bytes_max);
+        match self.log.first_kept() {
+            Some(first) => primary.shards = primary.shards.split_off(&first),
+            None => primary.shards.clear(),
+        }
         let at = core.now + core.config.resend_after;
         self.set_wake(core, at);
         self.carry_out_effects(core, to);
@@ -317,13 +360,17 @@ impl Pg {
     ) {
         let may = self.serves(core) && self.is_writable() && !self.locked.contains(object);
         let Role::Primary(primary) = &self.role else { return };
-        let is_held = self.pushes.values().any(|push| push.holds(object));
+        let is_held = self.pushes.values().any(|push| push.holds(object))
+            || self.damaged.contains_key(object)
+            || self.is_gathered(object);
         if !may || is_held || self.scrub.holds(object) {
             return;
         }
         let view = View::newest(&core.store, self.id, object, &primary.overlay);
+        // It changes no bytes, so it is one for every slot.
         if let Ok(Some(done)) = execute::end_watch(&view, client, cookie)
-            && self.append(core, object, None, done).is_ok()
+            && let shards = self.same_for_all(&done)
+            && self.append(core, object, None, done, shards).is_ok()
         {
             self.advance_commit(core);
         }
@@ -409,7 +456,18 @@ impl Pg {
 
     /// Whether all entries behind a version can still be sent.
     pub(crate) fn can_feed(&self, behind: Version) -> bool {
-        self.log.reaches(behind) && self.log.behind(behind).all(|entry| entry.mutation.is_some())
+        let Role::Primary(primary) = &self.role else { return false };
+        let has = |entry: &LogEntry| {
+            entry.mutation.is_some()
+                && (self.slots.is_none() || primary.shards.contains_key(&entry.version))
+        };
+        self.log.reaches(behind) && self.log.behind(behind).all(has)
+    }
+
+    /// A mutation that changes no bytes, for every slot.
+    fn same_for_all(&self, done: &Done) -> Option<Vec<Mutation>> {
+        let layout = self.slots.as_ref()?;
+        Some(vec![done.mutation.clone().unwrap_or_default(); layout.slots()])
     }
 
     /// A learner has fallen too far behind: it must adopt the log again, and will ask for it.

@@ -283,7 +283,7 @@ impl Pg {
             Some(wanted) => (wanted.sources.clone(), Some(wanted.version)),
             None => {
                 let here = core.store.info(self.id, object).ok().flatten();
-                (self.repair_sources(), here.map(|here| here.version))
+                (self.repair_sources(core.me), here.map(|here| here.version))
             }
         };
         let source = sources.get(attempts as usize % sources.len().max(1)).copied();
@@ -319,8 +319,10 @@ impl Pg {
         }
     }
 
-    fn repair_sources(&self) -> Vec<DaemonId> {
+    fn repair_sources(&self, me: DaemonId) -> Vec<DaemonId> {
         match &self.role {
+            // It makes its own slot anew from those of the others.
+            Role::Primary(_) if self.rebuilds() => vec![me],
             Role::Primary(primary) => {
                 // A learner may have this very object, though it lacks others; it says so.
                 let learners = primary.learners.iter().filter(|(_, progress)| progress.synced);

@@ -48,6 +48,10 @@ enum State {
 #[derive(Debug)]
 struct Running {
     info: ObjectInfo,
+    /// Bytes of the object, or of the receiver's shard of it.
+    data_bytes: u64,
+    /// The bytes are made from those of other members.
+    rebuilds: bool,
     as_of: Version,
     /// The next part.
     next: u32,
@@ -100,8 +104,12 @@ impl Pg {
     ) {
         let may = match &self.role {
             Role::Primary(primary) => {
-                primary.members.contains_key(&from) || primary.learners.contains_key(&from)
+                primary.members.contains_key(&from)
+                    || primary.learners.contains_key(&from)
+                    || (from == core.me && self.rebuilds())
             }
+            // A shard is of no use to another slot.
+            Role::Replica(_) if self.rebuilds() => false,
             Role::Replica(replica) => {
                 let lacks = self.catch_up.as_ref().is_some_and(|c| c.lacks(&object));
                 from == replica.primary && replica.synced && !lacks
@@ -169,7 +177,7 @@ impl Pg {
         let is_writable = self.is_writable();
         let Some(push) = self.pushes.get_mut(key) else { return };
         if let Role::Primary(primary) = &self.role
-            && is_writable
+            && (is_writable || self.slots.is_some())
             && primary.overlay.newest(object).is_some()
         {
             return;
@@ -205,9 +213,21 @@ impl Pg {
         if push.exact.is_none() {
             core.spend(info.size);
         }
-        let source = Source::Xattrs { left: xattrs };
-        let (next, acked, is_reading) = (0, 0, false);
-        let running = Running { info, as_of, next, acked, source, parts, bytes, is_reading };
+        let running = Running {
+            data_bytes: match (&self.slots, self.confirmed.slot(key.0)) {
+                (Some(layout), Some(slot)) => layout.shard_len(slot, info.size),
+                _ => info.size,
+            },
+            rebuilds: self.slots.is_some(),
+            info,
+            as_of,
+            next: 0,
+            acked: 0,
+            source: Source::Xattrs { left: xattrs },
+            parts,
+            bytes,
+            is_reading: false,
+        };
         push.state = State::Running(Box::new(running));
         self.pump(core, key);
     }
@@ -233,6 +253,11 @@ impl Pg {
                 Ok(Filled::Part) => {}
                 Ok(Filled::Read { offset, length }) => {
                     running.is_reading = true;
+                    if running.rebuilds {
+                        running.reading_at(offset);
+                        self.gather_push(core, key, attempt, (offset, length));
+                        return;
+                    }
                     let pending = Pending::PushRead(pg, key.0, object.clone(), attempt);
                     let ticket = core.ticket(pending);
                     running.reading_at(offset);
@@ -288,6 +313,11 @@ impl Pg {
             Ok(data) => {
                 running.take(data);
                 self.pump(core, key);
+            }
+            Err(_) if running.rebuilds => {
+                // Not for a fault of this daemon's shard: others are looked at again when it is asked again.
+                self.refuse_pull(core, key, attempt, true);
+                self.end_push(core, key);
             }
             Err(error) => self.push_failed(core, key, &error),
         }
@@ -427,13 +457,16 @@ impl Running {
                         self.source = Source::Data { offset: 0 };
                     }
                 }
-                Source::Data { offset } if *offset >= self.info.size => {
+                Source::Data { offset } if *offset >= self.data_bytes => {
                     self.source = Source::End;
                     self.parts.push(Install::Finish { info: self.info.clone() });
                     return Ok(Filled::Part);
                 }
                 Source::Data { offset } => {
-                    let length = (part_bytes as u64).min(self.info.size - *offset);
+                    let length = (part_bytes as u64).min(self.data_bytes - *offset);
+                    if self.rebuilds {
+                        return Ok(Filled::Read { offset: *offset, length });
+                    }
                     let extents = core.store.extents(pg, object, *offset, length)?;
                     let (from, end) = (*offset, *offset + length);
                     let clipped = extents
@@ -464,7 +497,11 @@ impl Running {
         self.is_reading = false;
         if let Source::Data { offset } = &mut self.source {
             let at = *offset;
-            *offset = if data.is_empty() { self.info.size } else { at + data.len() as u64 };
+            *offset = if data.is_empty() { self.data_bytes } else { at + data.len() as u64 };
+            // Zeros that were made need not be kept: they may be a hole.
+            if self.rebuilds && data.iter().all(|byte| *byte == 0) {
+                return;
+            }
             self.bytes += data.len();
             if !data.is_empty() {
                 self.parts.push(Install::Data { offset: at, data });

@@ -142,17 +142,23 @@ fn patched(part: &Part, stored: Bytes, patches: &[Change]) -> Bytes {
     }
     let mut bytes = BytesMut::zeroed(length);
     bytes[..stored.len()].copy_from_slice(&stored);
-    let end = part.offset + part.length;
-    // The overlap of a range with the part, as positions in `bytes`.
+    lay(&mut bytes, part.offset, patches);
+    bytes.freeze()
+}
+
+/// Lays changes over the bytes of an object from `start` on.
+pub(crate) fn lay(bytes: &mut [u8], start: u64, patches: &[Change]) {
+    let end = start + bytes.len() as u64;
+    // The overlap of a range with the bytes, as positions in them.
     let within = |from: u64, to: u64| {
-        let (from, to) = (from.max(part.offset), to.min(end));
-        (from < to).then(|| (from - part.offset) as usize..(to - part.offset) as usize)
+        let (from, to) = (from.max(start), to.min(end));
+        (from < to).then(|| (from - start) as usize..(to - start) as usize)
     };
     for patch in patches {
         match patch {
             Change::Write { offset, data } => {
                 if let Some(range) = within(*offset, offset + data.len() as u64) {
-                    let skip = (part.offset + range.start as u64 - offset) as usize;
+                    let skip = (start + range.start as u64 - offset) as usize;
                     bytes[range.clone()].copy_from_slice(&data[skip..skip + range.len()]);
                 }
             }
@@ -170,7 +176,6 @@ fn patched(part: &Part, stored: Bytes, patches: &[Change]) -> Bytes {
             _ => {}
         }
     }
-    bytes.freeze()
 }
 
 fn sparse(offset: u64, extents: Vec<(u64, u64)>, bytes: &Bytes) -> Bytes {

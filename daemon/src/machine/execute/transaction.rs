@@ -28,6 +28,8 @@ pub struct View<'a> {
     pub(super) pg: PgId,
     pub(super) object: &'a ObjectName,
     pub(super) open: Option<&'a OpenObject>,
+    /// The store has a shard of the object: info and xattrs are whole, bytes are elsewhere, and there is no omap.
+    pub(super) slots: bool,
 }
 
 impl<'a> View<'a> {
@@ -38,12 +40,25 @@ impl<'a> View<'a> {
         object: &'a ObjectName,
         overlay: &'a Overlay,
     ) -> Self {
-        View { store, pg, object, open: overlay.object(object) }
+        View { store, pg, object, open: overlay.object(object), slots: false }
     }
 
     /// As committed and applied: what reads run against.
     pub fn applied(store: &'a dyn Store, pg: PgId, object: &'a ObjectName) -> Self {
-        View { store, pg, object, open: None }
+        View { store, pg, object, open: None, slots: false }
+    }
+
+    /// Whether the group has slots.
+    pub fn with_slots(self, slots: bool) -> Self {
+        View { slots, ..self }
+    }
+
+    /// Slots have no omap.
+    fn needs_omap(&self) -> Result<(), Abort> {
+        match self.slots {
+            true => Err(Abort::Code(errno::EOPNOTSUPP)),
+            false => Ok(()),
+        }
     }
 
     /// What is known of the object.
@@ -136,6 +151,7 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn header(&self) -> Result<Bytes, Abort> {
+        self.view.needs_omap()?;
         match self.known(Delta::header) {
             Some(data) => Ok(data),
             None => Ok(self.view.store.omap_header(self.view.pg, self.view.object)?),
@@ -143,6 +159,7 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn omap(&self, key: &[u8]) -> Result<Option<Bytes>, Abort> {
+        self.view.needs_omap()?;
         match self.known(|layer| layer.omap(key)) {
             Some(value) => Ok(value),
             None => Ok(self.view.store.omap(self.view.pg, self.view.object, key)?),
@@ -156,6 +173,7 @@ impl<'a> Transaction<'a> {
         prefix: &[u8],
         mut keep: impl FnMut(Bytes, Bytes) -> bool,
     ) -> Result<(), Abort> {
+        self.view.needs_omap()?;
         let mut stored = StoredKeys::new(self, from, prefix);
         let mut at: Bound<Bytes> = match from {
             Bound::Included(key) | Bound::Excluded(key) if key < prefix => {
@@ -292,6 +310,7 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn set_omap(&mut self, key: Bytes, value: Option<Bytes>) -> Result<(), Abort> {
+        self.view.needs_omap()?;
         check_pair(&key, value.as_ref())?;
         if value.is_none() && !self.info.as_ref().is_some_and(|info| info.has_omap) {
             return Ok(());
@@ -302,6 +321,7 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn remove_omap_range(&mut self, from: Bytes, to: Bytes) -> Result<(), Abort> {
+        self.view.needs_omap()?;
         if from >= to || !self.info.as_ref().is_some_and(|info| info.has_omap) {
             return Ok(());
         }
@@ -309,6 +329,7 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn clear_omap(&mut self) -> Result<(), Abort> {
+        self.view.needs_omap()?;
         let info = self.create();
         if !std::mem::take(&mut info.has_omap) {
             return Ok(());
@@ -317,6 +338,7 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn set_header(&mut self, data: Bytes) -> Result<(), Abort> {
+        self.view.needs_omap()?;
         if data.len() > VALUE_BYTES_MAX {
             return Err(Abort::Code(errno::E2BIG));
         }

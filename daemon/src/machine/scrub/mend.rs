@@ -13,7 +13,6 @@ use crate::machine::message::PeerMessage;
 use crate::machine::pg::{Pg, Role};
 use crate::store::{Store, Write};
 use std::collections::BTreeMap;
-use store_base::map::PoolKind;
 use store_base::object::ObjectInfo;
 use store_base::{DaemonId, ObjectName, Version};
 
@@ -33,11 +32,6 @@ impl Pg {
         authority: &Authority,
         bad: &BTreeMap<DaemonId, String>,
     ) -> bool {
-        let kind = core.map.pools.get(&self.id.pool).map(|pool| pool.kind);
-        if kind == Some(PoolKind::Erasure) {
-            // A shard cannot be fetched from another; it has to be made from the others.
-            return false;
-        }
         let (pg, interval, as_of) = (self.id, self.interval(), self.log.applied());
         let version = match authority {
             Authority::Copies(version, _) => Some(*version),
@@ -46,7 +40,11 @@ impl Pg {
         if let Authority::Copies(version, right) = authority
             && bad.contains_key(&core.me)
         {
-            let sources = right.iter().copied().collect();
+            // A shard is made from the others, here.
+            let sources = match self.rebuilds() {
+                true => vec![core.me],
+                false => right.iter().copied().collect(),
+            };
             self.fetch(core, object, Wanted { version: *version, sources });
             return true;
         }

@@ -9,12 +9,14 @@
 //! - at the end all replicas are equal and have everything that was acknowledged.
 
 use super::world::{Chance, PG, World};
+use crate::machine::slots::Layout;
 use crate::machine::{Config, Fault, LinkId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use store_base::map::{Erasure, PoolKind};
 use store_base::op::{Op, Outcome, errno};
-use store_base::{DaemonId, RequestId, Time};
+use store_base::{DaemonId, ObjectName, RequestId, Time, Version};
 
 const CLIENTS: u64 = 4;
 const LISTS: u64 = 3;
@@ -57,6 +59,7 @@ struct List {
 }
 
 struct Walk {
+    kind: PoolKind,
     daemons: i32,
     world: World,
     chance: Chance,
@@ -87,16 +90,34 @@ fn small() -> Config {
     }
 }
 
+/// Slots with cells so small that the objects of the walk are of several stripes.
+fn erasure(seed: u64) -> Erasure {
+    let coding = 1 + (seed / 2 % 2) as u8;
+    Erasure { data: 2, coding, cell_bytes: 8 + 8 * (seed % 2) as u32, ..Erasure::default() }
+}
+
 impl Walk {
-    fn new(seed: u64, fault: Fault) -> Walk {
+    fn new(seed: u64, fault: Fault, kind: PoolKind) -> Walk {
         let daemons = 4 + (seed % 3) as i32;
         let mut world = World::new(daemons, 3, 2);
+        let mut members = 3;
+        if kind == PoolKind::Erasure {
+            let pool = world.map.pools.get_mut(&PG.pool).expect("the pool of the world");
+            let erasure = erasure(seed);
+            members = i32::from(erasure.slots());
+            pool.size = erasure.slots();
+            pool.min_size = erasure.data + (seed / 4 % 2) as u8;
+            (pool.kind, pool.erasure) = (kind, Some(erasure));
+        }
         world.config = Config { fault, ..small() };
         (0..daemons).for_each(|id| world.start(DaemonId(id)));
         world.run(Duration::from_millis(300));
         world.change(|record| {
             record.primary = DaemonId(0);
-            record.members = (0..3).map(DaemonId).collect();
+            record.members = (0..members).map(DaemonId).collect();
+            if kind == PoolKind::Erasure {
+                record.slots = (0..members).map(|id| (DaemonId(id), id as u8)).collect();
+            }
             record.holders = record.members.iter().copied().collect();
             record.writers.clone_from(&record.holders);
         });
@@ -106,6 +127,7 @@ impl Walk {
         let lists = (0..LISTS).map(|_| List::default()).collect();
         let chance = Chance(seed);
         Walk {
+            kind,
             daemons,
             world,
             chance,
@@ -215,7 +237,9 @@ impl Walk {
             }
             let first = self.chance.below(members.len() as u64) as usize;
             members.swap(0, first);
-            self.world.reform(&members);
+            if record.suffice(&self.world.map.pools[&PG.pool], &members) {
+                self.world.reform(&members);
+            }
         } else if self.chance.one_in(40) && record.learners.is_empty() && record.is_active() {
             let id = self.someone();
             if !record.members.contains(&id) && self.is_on(id) {
@@ -247,7 +271,7 @@ impl Walk {
             0..=3 => {
                 let data = Bytes::copy_from_slice(&number.to_le_bytes());
                 let mut ops = vec![Op::Append { data: data.clone() }];
-                if self.chance.one_in(3) {
+                if self.chance.one_in(3) && self.kind == PoolKind::Replicated {
                     ops.push(Op::OmapSet { entries: BTreeMap::from([(data.clone(), data)]) });
                 }
                 (format!("list{list}"), Doing::Append { list, number }, ops)
@@ -277,6 +301,13 @@ impl Walk {
     fn other(&mut self, number: u32) -> Vec<Op> {
         let key = Bytes::from(format!("k{}", self.chance.below(5)));
         let value = Bytes::copy_from_slice(&number.to_le_bytes());
+        if self.kind == PoolKind::Erasure && self.chance.one_in(3) {
+            return match self.chance.below(3) {
+                0 => vec![Op::Truncate { size: self.chance.below(200) }],
+                1 => vec![Op::Zero { offset: self.chance.below(99), length: 40 }],
+                _ => vec![Op::Append { data: vec![number as u8; 33].into() }],
+            };
+        }
         match self.chance.below(5) {
             0 => vec![Op::Delete {}],
             1 => vec![Op::WriteFull {
@@ -448,9 +479,15 @@ impl Walk {
         self.world.chance = None;
         self.world.run(Duration::from_secs(8));
         self.take_answers();
+        if self.kind == PoolKind::Erasure {
+            self.check_slots();
+        }
         let first = self.world.contents(DaemonId(0));
         for id in (1..self.daemons).map(DaemonId) {
             let other = self.world.contents(id);
+            if self.kind == PoolKind::Erasure {
+                continue;
+            }
             assert_eq!(other, first, "seed {}: {id} differs\n{}", self.seed, self.picture());
         }
         let primary = self.world.map.pgs[&PG].primary;
@@ -492,8 +529,61 @@ impl Walk {
     }
 }
 
+impl Walk {
+    /// Every daemon has its slot of what the slots give together.
+    fn check_slots(&mut self) {
+        let seed = self.seed;
+        let layout = Layout::new(&erasure(seed)).expect("there is such a code");
+        let record = self.world.map.pgs[&PG].clone();
+        let all: BTreeMap<DaemonId, _> =
+            (0..self.daemons).map(DaemonId).map(|id| (id, self.world.contents(id))).collect();
+        let names = |contents: &BTreeMap<ObjectName, (Version, Bytes)>| -> Vec<_> {
+            contents
+                .iter()
+                .map(|(name, (version, bytes))| (name.clone(), *version, bytes.len()))
+                .collect()
+        };
+        let first = names(&all[&DaemonId(0)]);
+        for (id, contents) in &all {
+            assert_eq!(names(contents), first, "seed {seed}: {id} differs\n{}", self.picture());
+        }
+        for (name, _, size) in first {
+            let mut present: BTreeMap<usize, &[u8]> = BTreeMap::new();
+            for (id, contents) in &all {
+                present.insert(record.slot(*id).expect("a member has a slot"), &contents[&name].1);
+            }
+            let present: Vec<(usize, &[u8])> = present.into_iter().collect();
+            let mut data = vec![vec![0; size]; 2];
+            let mut wanted: Vec<(usize, &mut [u8])> =
+                data.iter_mut().map(Vec::as_mut_slice).enumerate().collect();
+            layout.code.reconstruct(&present, &mut wanted).expect("there are k slots");
+            let mut whole = vec![0; size];
+            for piece in layout.striping.pieces(0..size as u64) {
+                let from = piece.shard_offset as usize;
+                whole[piece.offset as usize..][..piece.len]
+                    .copy_from_slice(&data[piece.slot][from..from + piece.len]);
+            }
+            let shards = layout.shards(&whole);
+            for (id, contents) in &all {
+                let slot = record.slot(*id).expect("a member has a slot");
+                let mut right = shards[slot].clone();
+                right.resize(size, 0);
+                assert_eq!(
+                    contents[&name].1[..],
+                    right[..],
+                    "seed {seed}: {name} at {id}, slot {slot}"
+                );
+            }
+        }
+    }
+}
+
 fn walk(seed: u64, turns: usize, fault: Fault) -> (usize, usize) {
-    let mut walk = Walk::new(seed, fault);
+    walk_of(PoolKind::Replicated, seed, turns, fault)
+}
+
+fn walk_of(kind: PoolKind, seed: u64, turns: usize, fault: Fault) -> (usize, usize) {
+    let mut walk = Walk::new(seed, fault, kind);
     for _ in 0..turns {
         walk.turn(true);
     }
@@ -504,13 +594,22 @@ fn walk(seed: u64, turns: usize, fault: Fault) -> (usize, usize) {
 
 #[test]
 fn what_clients_are_told_stays_true() {
+    walks(PoolKind::Replicated);
+}
+
+#[test]
+fn what_clients_are_told_stays_true_with_slots() {
+    walks(PoolKind::Erasure);
+}
+
+fn walks(kind: PoolKind) {
     let number = |name: &str, or: u64| {
         std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(or)
     };
     let (first, count) = (number("WALK_FIRST", 1), number("WALK_SEEDS", 25));
     let (mut acknowledged, mut reads) = (0, 0);
     for seed in first..first + count {
-        let (a, r) = walk(seed, 1500, Fault::None);
+        let (a, r) = walk_of(kind, seed, 1500, Fault::None);
         acknowledged += a;
         reads += r;
     }
@@ -524,7 +623,7 @@ fn what_clients_are_told_stays_true() {
 #[test]
 fn one_seed_gives_one_history() {
     let history = |seed| {
-        let mut walk = Walk::new(seed, Fault::None);
+        let mut walk = Walk::new(seed, Fault::None, PoolKind::Replicated);
         (0..600).for_each(|_| walk.turn(true));
         (walk.picture(), walk.acknowledged, walk.reads)
     };
@@ -538,6 +637,14 @@ fn planted_faults_are_found() {
         let found = (1..400).find(|seed| {
             let run = std::panic::AssertUnwindSafe(|| walk(*seed, 1000, fault));
             std::panic::catch_unwind(run).is_err()
+        });
+        println!("{fault:?} is found by seed {found:?}");
+        assert!(found.is_some(), "{fault:?} is not found");
+    }
+    for fault in [Fault::OneSlotLess, Fault::CutAtPrimary] {
+        let found = (1..400).find(|seed| {
+            let run = || walk_of(PoolKind::Erasure, *seed, 1000, fault);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err()
         });
         println!("{fault:?} is found by seed {found:?}");
         assert!(found.is_some(), "{fault:?} is not found");

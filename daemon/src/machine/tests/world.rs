@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use store_base::codec::{Decode, Encode};
-use store_base::map::{DaemonInfo, OsdMap, PgRecord, Pool};
+use store_base::map::{DaemonInfo, Erasure, OsdMap, PgRecord, Pool};
 use store_base::op::{Op, Outcome, Reply, Request};
 use store_base::wire::{BeatReply, BootReply, PgAsk, pg_ask};
 use store_base::*;
@@ -68,10 +68,10 @@ pub(super) struct World {
 
 /// Seeded numbers (splitmix64).
 #[derive(Clone, Debug)]
-pub(super) struct Chance(pub(super) u64);
+pub(in crate::machine) struct Chance(pub(in crate::machine) u64);
 
 impl Chance {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(in crate::machine) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -79,11 +79,11 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, n: u64) -> u64 {
+    pub(in crate::machine) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
-    pub(super) fn one_in(&mut self, n: u64) -> bool {
+    pub(in crate::machine) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
@@ -515,7 +515,15 @@ impl World {
 
     /// R12.
     pub(super) fn join(&mut self, learner: DaemonId) {
+        let size = self.map.pools[&PoolId(1)].erasure.as_ref().map(Erasure::slots);
         self.change(|record| {
+            if let Some(size) = size {
+                // Sometimes the slot that it had.
+                let turn = record.interval.0;
+                let slot = (turn % u32::from(size)) as u8;
+                let had = record.slots.get(&learner).filter(|_| turn % 3 == 0).copied();
+                record.slots.insert(learner, had.unwrap_or(slot));
+            }
             record.learners = BTreeSet::from([learner]);
             record.holders.remove(&learner);
             record.writers.remove(&learner);
@@ -674,5 +682,12 @@ pub(super) fn summary(message: &PeerMessage) -> String {
         PeerMessage::ScrubNote { .. } | PeerMessage::ScrubNoted { .. } => "notes".into(),
         PeerMessage::Ping { .. } | PeerMessage::Pong { .. } => "a sign of life".into(),
         PeerMessage::Stopping { .. } => "stopping".into(),
+        PeerMessage::Cut { interval, applied, to, .. } => {
+            format!("cut {interval} to {to} applied {applied}")
+        }
+        PeerMessage::Fetch { object, version, .. } => format!("fetch {object} {version}"),
+        PeerMessage::Fetched { data, .. } => {
+            if data.is_some() { "a shard" } else { "no shard" }.into()
+        }
     }
 }
