@@ -151,6 +151,14 @@ impl PgRecord {
         daemons.into_iter().filter_map(|daemon| self.slot(*daemon)).collect()
     }
 
+    /// How many copies, or different slots, its members are.
+    pub fn width(&self) -> usize {
+        match self.slots.is_empty() {
+            true => self.members.len(),
+            false => self.slots_of(&self.members).len(),
+        }
+    }
+
     /// Whether these daemons together have everything, as far as each has its part: anybody where copies are
     /// kept, k slots where slots are.
     pub fn suffice<'a>(

@@ -26,7 +26,7 @@ const PATIENT_SHARE: usize = 4;
 impl Pg {
     /// How much this group needs its copies.
     fn urgency(&self) -> Urgency {
-        let members = self.confirmed.members.len();
+        let members = self.confirmed.width();
         match () {
             () if members < self.min_size => 0,
             () if members < self.size => 1 + members - self.min_size,

@@ -122,7 +122,7 @@ impl<S: Store> Daemon<S> {
                         && (early || !record.holders.contains(&me))
                         && (early
                             || record.is_active()
-                                && record.members.len() >= pg.size
+                                && record.width() >= pg.size
                                 && record.learners.is_empty())
                 })
         };

@@ -55,7 +55,7 @@ impl<S: Store> Daemon<S> {
     /// The group is at full size without us, and nobody is to join it.
     fn is_needless(&self, map: &OsdMap, id: PgId, record: &PgRecord) -> bool {
         let size = map.pools.get(&id.pool).map_or(usize::MAX, |pool| usize::from(pool.size));
-        record.is_active() && record.learners.is_empty() && record.members.len() >= size
+        record.is_active() && record.learners.is_empty() && record.width() >= size
     }
 
     fn drop_lost(&mut self, id: PgId) -> bool {

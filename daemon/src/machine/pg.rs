@@ -340,7 +340,7 @@ impl Pg {
 
     /// Whether entries can become committed (R10).
     pub(crate) fn is_writable(&self) -> bool {
-        self.confirmed.members.len() >= self.min_size
+        self.confirmed.width() >= self.min_size
     }
 
     /// Whether the map has this daemon lead, as this life.

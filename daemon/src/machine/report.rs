@@ -402,7 +402,7 @@ impl Pg {
     /// learner has brought in counts; what more it may lack does not.
     fn tally(&self, objects: u64) -> (u64, u64) {
         let Role::Primary(primary) = &self.role else { return (0, 0) };
-        let lacking = self.size.saturating_sub(self.confirmed.members.len());
+        let lacking = self.size.saturating_sub(self.confirmed.width());
         let known = |learner: &&Progress| learner.synced && !learner.scanning;
         let mut missing: Vec<u64> =
             primary.learners.values().filter(known).map(|learner| learner.missing).collect();
@@ -424,7 +424,7 @@ impl Pg {
             return "peering".into();
         }
         let mut words = vec![if self.is_writable() { "active" } else { "peered" }];
-        let undersized = self.confirmed.members.len() < self.size;
+        let undersized = self.confirmed.width() < self.size;
         let learning = primary.learners.values().any(|learner| learner.synced);
         if undersized {
             words.extend(["undersized", "degraded"]);
@@ -467,7 +467,7 @@ impl Pg {
             false => objects.max(learner.missing),
         };
         let learning: u64 = primary.learners.values().map(learner).sum();
-        let present = self.confirmed.members.len() + primary.learners.len();
+        let present = self.confirmed.width() + primary.learners.len();
         let absent = self.size.saturating_sub(present) as u64;
         learning + absent * objects
     }

@@ -44,8 +44,10 @@ use store_base::map::Erasure;
 #[derive(Clone, Debug)]
 pub struct Layout {
     of: Erasure,
-    pub(crate) code: Code,
-    pub(crate) striping: Striping,
+    /// The code.
+    pub code: Code,
+    /// Which byte lies where.
+    pub striping: Striping,
 }
 
 impl Layout {

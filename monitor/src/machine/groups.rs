@@ -64,14 +64,15 @@ impl Groups<'_> {
     /// Who may write without another activation commits what nobody else has: members that are all holders, and
     /// enough, be it that a holder came back or that fewer have become enough.
     fn put(&self, map: &mut OsdMap, pg: PgId, mut record: PgRecord) {
-        let min_size = map.pools.get(&pg.pool).map_or(usize::MAX, |pool| pool.min_size.into());
-        if record.is_active() && record.members.len() >= min_size {
-            record.writers = record.members.iter().copied().collect();
-        }
         record.interval = split::raised(self.committed, pg, &record);
         record.since = self.committed.epoch.next();
         if let (Some(pool), Some(before)) = (map.pools.get(&pg.pool), map.pgs.get(&pg)) {
             slots::assign(pool, self.targets.of(pg), before, &mut record);
+            // An active group with slots decides what it began with, however few they are.
+            let is_enough = record.width() >= pool.min_size.into() || pool.erasure.is_some();
+            if record.is_active() && is_enough {
+                record.writers = record.members.iter().copied().collect();
+            }
             if self.view.fault == Fault::None {
                 check(pg, pool, &record);
             }
@@ -286,7 +287,7 @@ impl One<'_> {
         let all_up = record.members.iter().all(|member| self.is_up(*member));
         let led = self.map.is_up_as(record.primary, record.primary_incarnation);
         // Not one that left because there are enough: it would come and go for ever.
-        let is_short = self.count(&record.members) < usize::from(self.pool.size);
+        let is_short = record.width() < usize::from(self.pool.size);
         let is_wanted = |holder: &DaemonId| is_short || self.target().contains(holder);
         let returned = record.holders.iter().any(|holder| {
             self.is_up(*holder) && !record.members.contains(holder) && is_wanted(holder)
@@ -388,8 +389,7 @@ impl One<'_> {
     fn relearned(&self) -> Option<PgRecord> {
         let record = self.record;
         // Moving data for balance alone may be switched off; making up lost copies may not.
-        let may_join = !self.map.flags.norebalance
-            || self.count(&record.members) < usize::from(self.pool.size);
+        let may_join = !self.map.flags.norebalance || record.width() < usize::from(self.pool.size);
         let wanted =
             self.target().iter().copied().filter(|id| {
                 may_join && !record.members.contains(id) && !record.learners.contains(id)
@@ -449,7 +449,7 @@ impl One<'_> {
     }
 
     fn writes(&self, members: &[DaemonId]) -> bool {
-        members.len() >= usize::from(self.pool.min_size)
+        self.count(members) >= usize::from(self.pool.min_size)
     }
 
     /// R3.

@@ -374,7 +374,7 @@ fn groups(context: &ReadContext<'_>, report: &mut Report) {
         );
     }
     let small = select(&|(_, pool, record, state)| {
-        state.has("active") && record.members.len() < usize::from(pool.min_size)
+        state.has("active") && record.width() < usize::from(pool.min_size)
     });
     if !small.is_empty() {
         report.add(

@@ -194,7 +194,7 @@ fn is_clean(map: &OsdMap, view: &View, id: PoolId, pool: &Pool) -> bool {
     records.all(|(pg, record)| {
         let is_whole = record.is_active()
             && record.learners.is_empty()
-            && record.members.len() >= usize::from(pool.size);
+            && record.width() >= usize::from(pool.size);
         let report = view.current_report(map, *pg);
         is_whole && report.is_some_and(|told| told.state.starts_with("active") && told.missing == 0)
     })

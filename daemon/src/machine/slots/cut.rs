@@ -43,7 +43,7 @@ impl Pg {
         if primary.phase != Phase::Syncing || primary.truth.is_some() || !heard {
             return;
         }
-        if self.confirmed.slots_of(&self.confirmed.members).len() < needed {
+        if self.confirmed.width() < needed {
             tracing::warn!(pg = %self.id, interval = %self.interval(), needed, "too few slots");
             return;
         }

@@ -522,7 +522,10 @@ impl World {
                 let turn = record.interval.0;
                 let slot = (turn % u32::from(size)) as u8;
                 let had = record.slots.get(&learner).filter(|_| turn % 3 == 0).copied();
-                record.slots.insert(learner, had.unwrap_or(slot));
+                let held = record.slots_of(&record.members);
+                // One that nobody has goes first, as the monitor sees to it.
+                let lacking = (0..size).find(|slot| !held.contains(&usize::from(*slot)));
+                record.slots.insert(learner, lacking.or(had).unwrap_or(slot));
             }
             record.learners = BTreeSet::from([learner]);
             record.holders.remove(&learner);

@@ -85,7 +85,7 @@ impl One<'_> {
     pub(super) fn led_fairly(&self, leads: &Leads, moves: &mut usize) -> Option<PgRecord> {
         let record = self.record;
         let whole = record.learners.is_empty()
-            && record.members.len() >= usize::from(self.pool.size)
+            && record.width() >= usize::from(self.pool.size)
             && record.members.iter().all(|member| self.target().contains(member));
         if *moves == 0 || !whole {
             return None;
