@@ -56,7 +56,11 @@ pub fn beyond(world: &World) -> Vec<(PgId, ObjectName)> {
             if !is_damaged(i, pg, object) {
                 continue;
             }
-            let there = record.members.iter().chain(&record.learners);
+            let there: Vec<DaemonId> = match pool.erasure {
+                // What learners have of other slots, nobody reads.
+                Some(_) => record.members.clone(),
+                None => record.members.iter().chain(&record.learners).copied().collect(),
+            };
             let version = |j: usize| {
                 let machine = world.daemons[j].machine.as_ref()?;
                 let place = copies::place(world, j, pg)?;
@@ -64,7 +68,9 @@ pub fn beyond(world: &World) -> Vec<(PgId, ObjectName)> {
             };
             let newest = version(i);
             let has = |j: usize| version(j) >= newest && !is_damaged(j, pg, object);
-            if !there.filter_map(|id| world.place_of(*id)).any(has) {
+            let whole: Vec<DaemonId> =
+                there.into_iter().filter(|id| world.place_of(*id).is_some_and(has)).collect();
+            if !record.suffice(pool, &whole) {
                 lost.push((pg, object.clone()));
             }
         }
@@ -76,11 +82,12 @@ pub fn beyond(world: &World) -> Vec<(PgId, ObjectName)> {
 fn has_whole_copy_elsewhere(world: &World, i: usize, pg: PgId) -> bool {
     let Some(map) = world.map() else { return false };
     let Some(record) = map.pgs.get(&pg) else { return true };
-    let others = record.members.iter().filter_map(|id| world.place_of(*id));
-    record.is_active()
-        && others
-            .filter(|j| *j != i)
-            .any(|j| !world.daemons[j].damaged.iter().any(|(in_pg, _)| is_kin(*in_pg, pg)))
+    let Some(pool) = map.pools.get(&pg.pool) else { return true };
+    let is_whole = |id: &&DaemonId| {
+        let j = world.place_of(**id).filter(|j| *j != i);
+        j.is_some_and(|j| !world.daemons[j].damaged.iter().any(|(in_pg, _)| is_kin(*in_pg, pg)))
+    };
+    record.is_active() && record.suffice(pool, record.members.iter().filter(is_whole))
 }
 
 /// Whether one of two groups was split off the other, or they are one.

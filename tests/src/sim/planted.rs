@@ -42,6 +42,8 @@ pub const PLANTED: &[Planted] = &[
     daemon("copy-skips-omap", "replicas", DaemonFault::CopySkipsOmap),
     daemon("empty-child", "history", DaemonFault::EmptyChild),
     daemon("lose-xattrs", "semantics", DaemonFault::LoseXattrs),
+    daemon("one-slot-less", "holders", DaemonFault::OneSlotLess),
+    daemon("cut-at-primary", "holders", DaemonFault::CutAtPrimary),
     monitor("reform-with-anybody", "records", MonitorFault::ReformWithAnybody),
     monitor("wait-for-all-holders", "activation", MonitorFault::WaitForAllHolders),
     monitor("silence-is-health", "health", MonitorFault::SilenceIsHealth),

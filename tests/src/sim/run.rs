@@ -168,8 +168,20 @@ fn form(world: &mut World, schedule: &Schedule) {
     }
     world.run_until(world.now + Duration::from_secs(2));
     let pg_num = schedule.setup.pg_num;
+    let kind = match schedule.setup.code() {
+        None => r#""size": 3, "min_size": 2"#.to_string(),
+        Some((k, m)) => {
+            // Small cells, so that objects are of several stripes.
+            world.command(
+                r#"{"prefix": "osd erasure-code-profile set", "name": "e", "profile": ["cell=4096"]}"#,
+            );
+            world.run_until(world.now + Duration::from_secs(1));
+            let min_size = k + schedule.setup.slots_spare;
+            format!(r#""erasure_code_profile": "e", "k": {k}, "m": {m}, "min_size": {min_size}"#)
+        }
+    };
     world.command(&format!(
-        r#"{{"prefix": "osd pool create", "pool": "p", "pg_num": {pg_num}, "size": 3, "min_size": 2}}"#
+        r#"{{"prefix": "osd pool create", "pool": "p", "pg_num": {pg_num}, {kind}}}"#
     ));
     until(world, FORM_MAX, "the pool is not made", |world| match world.answers.last() {
         Some(reply) if reply.code == 0 => Ok(()),

@@ -95,6 +95,10 @@ knobs! {
     lists: |random| 1 + random.below(4);
     /// Objects that each client has for itself.
     own: |random| if random.chance(700) { 3 } else { 20 + random.below(40) };
+    /// What the pool keeps: 0 copies, 1 to 3 slots, 2 + 1, 2 + 2 or 4 + 2 as far as there are daemons.
+    slots: |random| if random.chance(400) { 1 + random.below(3) } else { 0 };
+    /// Slots beyond k without which nothing is written.
+    slots_spare: |random| random.below(3).min(1);
     /// Milliseconds that a client pauses between operations at most.
     pause_ms: |random| if random.chance(700) { 20 } else { 200 };
     /// Placement groups.
@@ -115,6 +119,18 @@ knobs! {
     slices: |random| u64::from(random.chance(300));
     /// Milliseconds between two steps on average.
     calm_ms: |random| [400, 1000, 1000, 3000][random.below(4) as usize];
+}
+
+impl Setup {
+    /// Slots of data and of coding, if the pool has any.
+    pub fn code(&self) -> Option<(u64, u64)> {
+        match (self.slots, self.daemons) {
+            (0, _) => None,
+            (3.., 6..) => Some((4, 2)),
+            (2.., 4..) => Some((2, 2)),
+            _ => Some((2, 1)),
+        }
+    }
 }
 
 /// See the module.

@@ -149,6 +149,8 @@ pub struct Workload {
     /// Of the present operation: one that is left out changes no other.
     random: Random,
     lists: u64,
+    /// The pool has slots: no omap, so no chains.
+    slots: bool,
     /// Counts the operations.
     ordinal: u64,
     /// Operations left out.
@@ -189,6 +191,7 @@ impl Workload {
             seed: seed ^ client << 40,
             random: Random::new(seed),
             lists: setup.lists,
+            slots: setup.code().is_some(),
             ordinal: 0,
             omitted,
             own: own.collect(),
@@ -218,8 +221,10 @@ impl Workload {
         for i in 0..self.lists {
             self.last_reads
                 .push_back(Pending::ReadList { object: format!("list/{i}"), began: now });
-            self.last_reads
-                .push_back(Pending::ReadChain { object: format!("chain/{i}"), began: now });
+            if !self.slots {
+                self.last_reads
+                    .push_back(Pending::ReadChain { object: format!("chain/{i}"), began: now });
+            }
         }
         for object in self.own.keys() {
             self.last_reads.push_back(Pending::ReadOwn { object: object.clone() });
@@ -241,7 +246,7 @@ impl Workload {
         let (object, ops) = match &pending {
             Pending::ReadList { object, .. } => (object.clone(), read_list()),
             Pending::ReadChain { object, .. } => (object.clone(), read_chain()),
-            Pending::ReadOwn { object } => (object.clone(), read_own()),
+            Pending::ReadOwn { object } => (object.clone(), read_own(self.slots)),
             other => unreachable!("not a read: {other:?}"),
         };
         Some(self.submit(now, wall, object, ops, true, pending))
@@ -301,6 +306,10 @@ impl Workload {
         }
         let object = self.random.below(self.lists);
         Some(match self.random.below(10) {
+            4..=6 if self.slots => match self.own_turn(now, wall) {
+                Some(turn) => turn,
+                None => self.append(now, world, wall, format!("list/{object}")),
+            },
             0..=2 => self.append(now, world, wall, format!("list/{object}")),
             3 => {
                 let object = format!("list/{object}");
@@ -369,7 +378,8 @@ impl Workload {
         self.own.get_mut(&object)?.busy = true;
         if self.random.chance(300) {
             let pending = Pending::ReadOwn { object: object.clone() };
-            return Some(self.submit(now, wall, object, read_own(), true, pending));
+            let ops = read_own(self.slots);
+            return Some(self.submit(now, wall, object, ops, true, pending));
         }
         let ops: Vec<Op> = (0..1 + self.random.below(3)).map(|_| self.mutation()).collect();
         let pending = Pending::Own { object: object.clone(), ops: ops.clone() };
@@ -382,7 +392,7 @@ impl Workload {
         let data = Bytes::from(vec![fill; length]);
         let offset = self.random.below(6000);
         let key = Bytes::from(format!("k{}", self.random.below(6)));
-        match self.random.below(12) {
+        match self.random.below(if self.slots { 9 } else { 12 }) {
             0..=2 => Op::Write { offset, data },
             3 => Op::WriteFull { data },
             4 => Op::Append { data: data.slice(..length.min(100)) },
@@ -519,12 +529,13 @@ fn read_chain() -> Vec<Op> {
     vec![Op::OmapByKeys { keys: vec![Bytes::from_static(CHAIN_KEY)] }]
 }
 
-fn read_own() -> Vec<Op> {
-    vec![
-        Op::Read { offset: 0, length: 0 },
-        Op::Xattrs {},
-        Op::OmapList { after: Bytes::new(), prefix: Bytes::new(), max: 100, values: true },
-    ]
+fn read_own(slots: bool) -> Vec<Op> {
+    let mut ops = vec![Op::Read { offset: 0, length: 0 }, Op::Xattrs {}];
+    if !slots {
+        let (after, prefix) = (Bytes::new(), Bytes::new());
+        ops.push(Op::OmapList { after, prefix, max: 100, values: true });
+    }
+    ops
 }
 
 fn is_absent(done: &Done) -> bool {
@@ -559,7 +570,11 @@ fn model(done: &Done) -> Option<Model> {
     if is_absent(done) {
         return Some(Model::default());
     }
-    let [data, xattrs, omap] = &done.results[..] else { return None };
+    let (data, xattrs, omap) = match &done.results[..] {
+        [data, xattrs] => (data, xattrs, None),
+        [data, xattrs, omap] => (data, xattrs, Some(omap)),
+        _ => return None,
+    };
     if done.results.iter().any(|r| r.code != 0) {
         return None;
     }
@@ -567,6 +582,11 @@ fn model(done: &Done) -> Option<Model> {
         exists: true,
         data: data.data.to_vec(),
         xattrs: BTreeMap::from_bytes(xattrs.data.clone()).ok()?,
-        omap: OmapPage::from_bytes(omap.data.clone()).ok()?.entries.into_iter().collect(),
+        omap: match omap {
+            Some(omap) => {
+                OmapPage::from_bytes(omap.data.clone()).ok()?.entries.into_iter().collect()
+            }
+            None => BTreeMap::new(),
+        },
     })
 }

@@ -1,5 +1,5 @@
 //! From any state: with faults over and one holder back, a group becomes active with exactly the daemons
-//! that are there (R14). Asked between the slices of a returning power supply.
+//! that are there (R14); with slots as soon as k of them are. Asked between the slices of a returning power supply.
 
 use crate::sim::world::World;
 
@@ -8,7 +8,8 @@ pub fn check(world: &World) -> Result<(), String> {
     let Some(map) = world.map() else { return Err("nobody leads".into()) };
     for (pg, record) in &map.pgs {
         let there = |id| world.place_of(id).is_some();
-        if !record.holders.iter().any(|id| there(*id)) {
+        let Some(pool) = map.pools.get(&pg.pool) else { continue };
+        if !record.suffice(pool, record.holders.iter().filter(|id| there(**id))) {
             continue;
         }
         if let Some(absent) = record.members.iter().find(|id| !there(**id)) {

@@ -81,7 +81,7 @@ fn count(world: &World, pg: PgId, record: &PgRecord, size: usize) -> Option<u64>
     let learnt: Vec<_> = learners.filter_map(|i| copies::shown(world, i, pg)).collect();
     let missing = all.iter().map(|(object, version)| {
         let has = |copy: &&copies::Versions| copy.get(object).is_some_and(|has| has >= version);
-        let copies = record.members.len() + learnt.iter().filter(has).count();
+        let copies = record.width() + learnt.iter().filter(has).count();
         size.saturating_sub(copies) as u64
     });
     Some(missing.sum())

@@ -39,8 +39,8 @@ pub fn count(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
     for (pg, record) in &map.pgs {
         let Some(pool) = map.pools.get(&pg.pool) else { continue };
-        if record.members.len() < usize::from(pool.size) {
-            wrong.push(format!("{pg} has {} members of {}", record.members.len(), pool.size));
+        if record.width() < usize::from(pool.size) {
+            wrong.push(format!("{pg} has {} members of {}", record.width(), pool.size));
         }
         if !record.is_active() {
             wrong.push(format!("{pg} is not active: {record:?}"));

@@ -1,5 +1,5 @@
 //! The monitor's records: members ⊆ holders; intervals only grow, and with every change but activation;
-//! new members come from the holders of before, or are learners that lack nothing.
+//! holders keep their slots, and have k of them together; new members come from the holders of before, or are learners that lack nothing.
 
 use super::{Checker, copies};
 use crate::sim::world::World;
@@ -21,6 +21,16 @@ impl Checker for Records {
             let strangers = record.members.iter().filter(|id| !record.holders.contains(id));
             wrong.extend(strangers.map(|id| format!("{pg}: the member {id} is no holder")));
             let Some(old) = before.pgs.get(pg) else { continue };
+            let moved = record.holders.iter().filter(|id| old.holders.contains(id));
+            let moved = moved.filter(|id| old.slot(**id) != record.slot(**id));
+            wrong.extend(moved.map(|id| format!("{pg}: the slot of the holder {id} was changed")));
+            let suffice = |record: &PgRecord| match after.pools.get(&pg.pool) {
+                Some(pool) => record.suffice(pool, &record.holders),
+                None => true,
+            };
+            if suffice(old) && !suffice(record) {
+                wrong.push(format!("{pg}: its holders have not enough slots: {record:?}"));
+            }
             if old != record && !old.members.is_empty() {
                 wrong.extend(step(old, record).map(|what| format!("{pg}: {what}")));
                 let new = record.members.iter().filter(|id| !old.members.contains(id));
