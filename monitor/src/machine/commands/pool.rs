@@ -230,9 +230,6 @@ fn create(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
             (false, _) => fail(errno::EEXIST, format!("the pool {} exists", wish.name)),
         };
     }
-    if wish.erasure.is_some() {
-        return fail(errno::EOPNOTSUPP, "daemons do not serve erasure-coded pools yet");
-    }
     let config = context.maps.config.clone();
     let id = pools::create(context.maps.osd_mut(), &config, &wish).map_err(invalid)?;
     if wish.erasure.is_some() {
