@@ -2,6 +2,7 @@
 
 mod backfill;
 mod edges;
+mod erasure;
 mod script;
 mod scrub;
 mod split;

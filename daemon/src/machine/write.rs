@@ -114,12 +114,7 @@ impl Pg {
     }
 
     /// Whether every member that a write must wait for has promised room for it. Deletes need none.
-    fn has_room<S: Store>(
-        &self,
-        core: &Core<S>,
-        done: &Done,
-        shards: Option<&[Mutation]>,
-    ) -> bool {
+    fn has_room<S: Store>(&self, core: &Core<S>, done: &Done, shards: Option<&[Mutation]>) -> bool {
         let is_free = done.mutation.as_ref().is_none_or(frees);
         let Role::Primary(primary) = &self.role else { return true };
         is_free || core.have_room(primary.needed().chain([core.me]), cost(done, shards))

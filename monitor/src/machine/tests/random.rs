@@ -95,12 +95,14 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Run {
+    /// `slots`: what the command says of an erasure-coded pool.
+    fn new(slots: &str) -> Run {
         let mut world = World::new();
         for id in 0..4 {
             world.boot(id, 1);
         }
-        let create = format!(r#"{{"prefix": "osd pool create", "pool": "p", "pg_num": {PGS}}}"#);
+        let create =
+            format!(r#"{{"prefix": "osd pool create", "pool": "p", "pg_num": {PGS}{slots}}}"#);
         world.json(&create);
         let last = world.map().clone();
         Run { world, last, asked: BTreeSet::new(), removals: Vec::new() }
@@ -247,6 +249,12 @@ impl Run {
         assert!(new.is_subset(&after.holders), "members are holders: {}", tell());
         assert!(after.learners.is_disjoint(&after.holders), "{}", tell());
         assert!(after.learners.is_disjoint(&after.writers), "{}", tell());
+        for holder in before.holders.intersection(&after.holders) {
+            assert_eq!(before.slot(*holder), after.slot(*holder), "{holder} keeps: {}", tell());
+        }
+        let pool = &self.world.map().pools[&pg.pool];
+        let suffice = |record: &PgRecord| record.suffice(pool, &record.holders);
+        assert!(!suffice(before) || suffice(after), "too few are left: {}", tell());
         if old.is_empty() {
             return; // formed
         }
@@ -285,8 +293,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn records_keep_their_invariants(doings in prop::collection::vec(doing(), 1..160)) {
-        let mut run = Run::new();
+    fn records_keep_their_invariants(
+        doings in prop::collection::vec(doing(), 1..160),
+        slots in prop::sample::select(vec!["", r#", "k": 2, "m": 1"#, r#", "k": 2, "m": 2"#]),
+    ) {
+        let mut run = Run::new(slots);
         for doing in &doings {
             run.act(doing);
         }
@@ -312,14 +323,15 @@ proptest! {
         }
         let size = usize::from(run.world.map().pools[&PoolId(1)].size);
         for record in run.world.map().pgs.values() {
-            prop_assert!(record.members.len() == size && record.is_active(), "{record:?}");
+            let whole = record.members.len() == size && record.width() == size;
+            prop_assert!(whole && record.is_active(), "{record:?}");
         }
     }
 
     #[test]
     fn the_same_events_make_the_same_maps(doings in prop::collection::vec(doing(), 1..60)) {
         let play = || {
-            let mut run = Run::new();
+            let mut run = Run::new("");
             doings.iter().for_each(|doing| run.act(doing));
             run.world.store.load_now()
         };
