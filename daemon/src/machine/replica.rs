@@ -82,6 +82,10 @@ impl Pg {
 
     /// Applies all staged entries up to a committed one.
     pub(crate) fn apply_to<S: Store>(&mut self, core: &mut Core<S>, committed: Version) {
+        // Before that, what is staged here may be what the takeover drops.
+        if matches!(&self.role, Role::Replica(replica) if !replica.synced) {
+            return;
+        }
         let to = committed.min(self.log.head());
         if to <= self.log.applied() {
             return;

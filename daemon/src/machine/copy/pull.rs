@@ -34,6 +34,9 @@ impl Pg {
     /// Begins pulls of missing objects as far as there is room.
     pub(crate) fn start_pulls<S: Store>(&mut self, core: &mut Core<S>) {
         let Role::Replica(replica) = &self.role else { return };
+        if !replica.synced {
+            return; // the log to be adopted says anew what is missing
+        }
         let source = replica.primary;
         let Some(catch_up) = &self.catch_up else { return };
         let flags = core.map.flags;
