@@ -99,7 +99,10 @@ impl Groups<'_> {
         let own = map.is_up_as(from, record.primary_incarnation);
         let one = One { groups: self, map, pool, pg, record };
         match ask.kind() {
-            Kind::Activate if own && !record.is_active() => {
+            // Of members that were forgotten too few may be left: others are taken in first.
+            Kind::Activate
+                if own && !record.is_active() && record.suffice(pool, &record.members) =>
+            {
                 let next = one.activated();
                 map.pgs.insert(pg, next); // the one change that keeps the interval
                 true
