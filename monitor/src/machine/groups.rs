@@ -69,7 +69,7 @@ impl Groups<'_> {
         if let (Some(pool), Some(before)) = (map.pools.get(&pg.pool), map.pgs.get(&pg)) {
             slots::assign(pool, self.targets.of(pg), before, &mut record);
             // An active group with slots decides what it began with, however few they are.
-            let is_enough = record.width() >= pool.min_size.into() || pool.erasure.is_some();
+            let is_enough = record.width() >= usize::from(pool.min_size) || pool.erasure.is_some();
             if record.is_active() && is_enough {
                 record.writers = record.members.iter().copied().collect();
             }
