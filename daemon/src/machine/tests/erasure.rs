@@ -167,7 +167,7 @@ fn scrub_makes_damaged_shards_anew() {
     for n in 0..12 {
         let name = ObjectName::new(format!("o{n}").into_bytes());
         for daemon in [n % 4, (n / 2) % 4] {
-            world.nodes[&id(daemon as i32)].medium.harm(PG, &name, Damage::Unreadable);
+            world.nodes[&id(daemon)].medium.harm(PG, &name, Damage::Unreadable);
         }
     }
     scrub(&mut world);
