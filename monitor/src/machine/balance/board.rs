@@ -299,7 +299,7 @@ impl<'a> Board<'a> {
         self.load[place]
     }
 
-    /// The furthest that a daemon is from its share, in parts of a copy beyond what is tolerated and in all.
+    /// Whether every daemon is within bounds.
     pub(crate) fn is_level(&self, bounds: Bounds) -> bool {
         (0..self.load.len()).all(|p| self.excess(p).abs() <= self.trigger(p, bounds))
     }

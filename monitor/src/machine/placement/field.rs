@@ -120,7 +120,7 @@ impl Field {
         };
         let total = self.ends.last().copied().unwrap_or(0);
         let at = |draw: u32| {
-            let part = u128::from(hash2(seed, draw)) * u128::from(total) >> 32;
+            let part = (u128::from(hash2(seed, draw)) * u128::from(total)) >> 32;
             self.ends.partition_point(|end| u128::from(*end) <= part)
         };
         let drawn = (0..DRAWS_MAX).map(at).find(|place| fits(*place));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::machine::balance::share::COPY;
-use crate::machine::balance::{self, BOUNDS, movement, plan};
+use crate::machine::balance::{self, BOUNDS, movement};
 use crate::machine::placement::Targets;
 use crate::machine::placement::field::Field;
 use serde_json::Value;
@@ -395,5 +395,4 @@ fn the_balancer_waits_for_quiet_and_for_flags_and_is_switched_off_and_on() {
     let (epoch, items) = (world.map().epoch, world.map().upmap_items.clone());
     rounds(&mut world, 30);
     assert_eq!((world.map().epoch, &world.map().upmap_items), (epoch, &items));
-    let _ = plan::ratio(1, 1);
 }
