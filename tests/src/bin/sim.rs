@@ -122,7 +122,7 @@ impl Batch {
             if seed > self.seeds.1 || is_late {
                 break;
             }
-            let verdict = run_caught(&Schedule::draw(seed), options);
+            let verdict = run_caught(&options.planted.draw(seed), options);
             let mut tally = tally.lock().unwrap_or_else(|broken| broken.into_inner());
             tally.take(seed, verdict);
             if !tally.failed.is_empty() && !self.keep_going {
@@ -219,11 +219,12 @@ fn command(arguments: &Arguments) -> Result<bool, String> {
         }
     };
     if let Some(seed) = arguments.print_schedule {
-        print!("{}", Schedule::draw(seed).to_text());
+        print!("{}", options.planted.draw(seed).to_text());
         return Ok(true);
     }
     if let Some(seed) = arguments.minimise {
-        let schedule = seed.map(Schedule::draw).or(file).ok_or("--minimise SEED, or --schedule")?;
+        let drawn = seed.map(|seed| options.planted.draw(seed));
+        let schedule = drawn.or(file).ok_or("--minimise SEED, or --schedule")?;
         return Ok(shorten(&schedule, &options, arguments.runs_max));
     }
     if let Some(schedule) = file {

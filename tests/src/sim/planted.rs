@@ -3,6 +3,7 @@
 //!
 //! A new one is a value there, an `if` where it goes wrong, and a row of [`PLANTED`].
 
+use crate::sim::schedule::Schedule;
 use store_daemon::machine::Fault as DaemonFault;
 use store_monitor::machine::Fault as MonitorFault;
 
@@ -17,14 +18,34 @@ pub struct Planted {
     pub daemon: DaemonFault,
     /// In the monitor.
     pub monitor: MonitorFault,
+    /// It shows in pools with slots; others are looked for where clients do most, in pools of copies.
+    pub slots: bool,
+}
+
+impl Planted {
+    /// The schedule of a seed, with the pool in which the bug is looked for.
+    pub fn draw(&self, seed: u64) -> Schedule {
+        let mut schedule = Schedule::draw(seed);
+        let setup = &mut schedule.setup;
+        setup.slots = match (self.name.is_empty(), self.slots) {
+            (true, _) => setup.slots,
+            (false, true) => 1 + seed % 3,
+            (false, false) => 0,
+        };
+        schedule
+    }
 }
 
 const fn daemon(name: &'static str, meant_for: &'static str, fault: DaemonFault) -> Planted {
-    Planted { name, meant_for, daemon: fault, monitor: MonitorFault::None }
+    Planted { name, meant_for, daemon: fault, monitor: MonitorFault::None, slots: false }
+}
+
+const fn slots(name: &'static str, meant_for: &'static str, fault: DaemonFault) -> Planted {
+    Planted { slots: true, ..daemon(name, meant_for, fault) }
 }
 
 const fn monitor(name: &'static str, meant_for: &'static str, fault: MonitorFault) -> Planted {
-    Planted { name, meant_for, daemon: DaemonFault::None, monitor: fault }
+    Planted { name, meant_for, daemon: DaemonFault::None, monitor: fault, slots: false }
 }
 
 /// Those that a short run finds.
@@ -42,8 +63,8 @@ pub const PLANTED: &[Planted] = &[
     daemon("copy-skips-omap", "replicas", DaemonFault::CopySkipsOmap),
     daemon("empty-child", "history", DaemonFault::EmptyChild),
     daemon("lose-xattrs", "semantics", DaemonFault::LoseXattrs),
-    daemon("one-slot-less", "holders", DaemonFault::OneSlotLess),
-    daemon("cut-at-primary", "holders", DaemonFault::CutAtPrimary),
+    slots("one-slot-less", "holders", DaemonFault::OneSlotLess),
+    slots("cut-at-primary", "holders", DaemonFault::CutAtPrimary),
     monitor("reform-with-anybody", "records", MonitorFault::ReformWithAnybody),
     monitor("wait-for-all-holders", "activation", MonitorFault::WaitForAllHolders),
     monitor("silence-is-health", "health", MonitorFault::SilenceIsHealth),
