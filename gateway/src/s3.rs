@@ -138,6 +138,9 @@ impl Service {
     fn head(&self, parts: http::request::Parts, request_id: &str) -> S3Result<Head> {
         let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
+        if host.is_none() && parts.version >= http::Version::HTTP_11 {
+            return Err(Code::InvalidRequest.with("A request of HTTP/1.1 names its host."));
+        }
         let target =
             uri::Target::parse(host.unwrap_or_default(), parts.uri.path(), &self.settings.domains)?;
         Ok(Head {

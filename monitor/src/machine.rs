@@ -18,12 +18,14 @@
 //! | [`view`] | what was heard |
 //! | [`daemons`] | boot, suspicion, down, out |
 //! | [`placement`] | CRUSH and targets |
+//! | [`balance`] | exceptions to CRUSH, plans of movement |
 //! | [`groups`] | records of placement groups |
 //! | [`pools`], [`users`], [`services`], [`settings`] | the other subjects |
 //! | [`commands`] | the command table |
 //! | [`health`], [`surroundings`], [`mutes`], [`status`], [`jobs`], [`scrub`] | what is told to people |
 //! | [`notes`] | what is remembered for them |
 
+pub(crate) mod balance;
 pub mod commands;
 pub mod daemons;
 pub mod groups;
@@ -287,6 +289,10 @@ struct Leader {
     history: History,
     view: View,
     targets: Targets,
+    /// The generation of the targets in which the balancer found nothing to do.
+    level_at: Option<u64>,
+    /// Since when nothing is left of a movement.
+    in_place_since: Option<Time>,
     in_flight: Option<InFlight>,
     queue: VecDeque<(Ticket, Request)>,
     held: Vec<(Time, Ticket, wire::BootRequest)>,
@@ -470,6 +476,8 @@ impl Monitor {
             services: services::Heard::new(now, &committed.services),
             clients_next: committed.clients_end,
             targets,
+            level_at: None,
+            in_place_since: None,
             history,
             in_flight: None,
             queue: VecDeque::new(),
@@ -612,6 +620,7 @@ impl Monitor {
             now,
             wall,
             replies: Vec::new(),
+            is_replaced: false,
         };
         queue.into_iter().for_each(|(from, request)| draft.take(from, request));
         draft.review(timed);
@@ -673,6 +682,8 @@ struct Draft<'a> {
     now: Time,
     wall: Timestamp,
     replies: Vec<(Ticket, Reply)>,
+    /// Whether CRUSH may place groups elsewhere than by the committed map.
+    is_replaced: bool,
 }
 
 impl Draft<'_> {
@@ -732,7 +743,7 @@ impl Draft<'_> {
         if !self.maps.osd.is_up_as(from, Incarnation(batch.incarnation)) {
             return;
         }
-        self.leader.targets.refresh(&self.maps.osd);
+        self.settle();
         let groups = Groups {
             committed: &self.leader.committed.osd,
             view: &self.leader.view,
@@ -764,7 +775,7 @@ impl Draft<'_> {
         command: &wire::CommandRequest,
         entropy: &[u8; ENTROPY_BYTES],
     ) -> wire::CommandReply {
-        self.leader.targets.refresh(&self.maps.osd);
+        self.settle();
         let mut trial = self.maps.clone();
         let mut context = WriteContext {
             maps: &mut trial,
@@ -825,7 +836,11 @@ impl Draft<'_> {
             }
             services::review(&mut self.maps, &mut leader.services, &config, self.now);
         }
-        leader.targets.refresh(&self.maps.osd);
+        self.settle();
+        if timed {
+            self.balance();
+        }
+        self.measure(timed);
         if timed {
             self.look_back();
         }

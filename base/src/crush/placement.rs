@@ -115,7 +115,11 @@ pub fn raw_set(input: &PlacementInput<'_>) -> Vec<Option<DaemonId>> {
 
 /// The up set of a placement group, and its primary.
 pub fn up_set(input: &PlacementInput<'_>) -> UpSet {
-    let mut slots = raw_set(input);
+    up_set_from(raw_set(input), input)
+}
+
+/// The same from a raw set that is known already: running the rule is what costs time.
+pub fn up_set_from(mut slots: Vec<Option<DaemonId>>, input: &PlacementInput<'_>) -> UpSet {
     apply_upmap(&mut slots, input);
     keep(&mut slots, input.erasure, |daemon| (input.daemons)(daemon).is_some_and(|state| state.up));
     let primary = slots.iter().flatten().next().copied();
@@ -132,7 +136,8 @@ fn keep(slots: &mut Vec<Option<DaemonId>>, holes: bool, pass: impl Fn(DaemonId) 
     }
 }
 
-fn apply_upmap(slots: &mut [Option<DaemonId>], input: &PlacementInput<'_>) {
+/// Step 3 alone: where the group should be if everybody were up.
+pub fn apply_upmap(slots: &mut [Option<DaemonId>], input: &PlacementInput<'_>) {
     for &(from, to) in input.upmap_items {
         let is_in = (input.daemons)(to).is_some_and(|state| state.weight > 0);
         if !is_in || slots.contains(&Some(to)) {

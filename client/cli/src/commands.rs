@@ -11,6 +11,7 @@ pub(crate) mod planned;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod raw;
+pub(crate) mod rebalance;
 pub(crate) mod s3;
 pub(crate) mod scrub;
 pub(crate) mod service;

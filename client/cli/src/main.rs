@@ -55,6 +55,12 @@ enum Command {
     /// Background work: how far it is, how long it takes
     #[command(subcommand)]
     Job(commands::job::JobCommand),
+    /// Movement of data: planned, and measured against the plan
+    #[command(subcommand)]
+    Rebalance(commands::rebalance::RebalanceCommand),
+    /// Even placement, with few moves
+    #[command(subcommand)]
+    Balancer(commands::rebalance::BalancerCommand),
     /// Pools
     #[command(subcommand)]
     Pool(commands::pool::PoolCommand),
@@ -179,6 +185,10 @@ async fn run_command(
         Command::Osd(command) => commands::osd::run(command, connection, output).await,
         Command::Node(command) => commands::node::run(command, connection, output).await,
         Command::Job(command) => commands::job::run(command, connection, output).await,
+        Command::Rebalance(command) => commands::rebalance::run(command, connection, output).await,
+        Command::Balancer(command) => {
+            commands::rebalance::balancer(command, connection, output).await
+        }
         Command::Pool(command) => commands::pool::run(command, connection, output).await,
         Command::ErasureProfile(command) => {
             commands::erasure_profile::run(command, connection, output).await

@@ -65,6 +65,18 @@ impl Up {
         fs::read_to_string(self.dir.join("up.out")).unwrap_or_default()
     }
 
+    /// Whether it says so, now or soon: the file that says that it is ready is there a moment earlier.
+    fn says(&self, text: &str) -> bool {
+        let until = Instant::now() + PATIENCE;
+        while !self.output().contains(text) {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
     fn env(&self) -> Vec<(String, String)> {
         let text = fs::read_to_string(self.dir.join("store.env")).expect("it is ready");
         let pairs = text.lines().filter_map(|line| line.split_once('='));
@@ -131,7 +143,7 @@ fn one_process_keeps_data_and_keys_over_stops_and_kills() {
     let mode = fs::metadata(dir.path().join("store.env")).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     for (_, value) in &env[..6] {
-        assert!(up.output().contains(value), "it says what the file says: {value}");
+        assert!(up.says(value), "it says what the file says: {value}");
     }
 
     let again = clean(&mut Command::new(STORE)).args(["up", "--dir"]).arg(dir.path()).output();
@@ -223,7 +235,7 @@ fn a_killed_role_stays_down_until_it_is_started_again() {
     let second = up.pid_of("daemon 1");
     assert!(alive(&second) && first != second);
     up.ok(&["wait", "health=ok", "--timeout", "60s"]);
-    assert!(up.output().contains("daemon 1"), "it said so: {}", up.output());
+    assert!(up.says("daemon 1"), "it said so: {}", up.output());
 
     // The command line in the file does the same.
     up.ok(&["role", "stop", "daemon", "2", "--dir", at]);

@@ -13,6 +13,7 @@
 //!   committed; one that fails changes nothing.
 //! - `"format"` is accepted and ignored: output is JSON, people's tables are the CLI's business.
 
+mod balance;
 mod capacity;
 mod cluster;
 mod config;
@@ -239,7 +240,8 @@ pub(crate) const fn destroy(
 
 /// Every command.
 pub fn table() -> impl Iterator<Item = &'static Spec> {
-    let topics: [&'static [Spec]; 14] = [
+    let topics: [&'static [Spec]; 15] = [
+        balance::SPECS,
         cluster::SPECS,
         health::SPECS,
         jobs::SPECS,
@@ -358,6 +360,15 @@ impl Args {
         ids.sort_unstable();
         ids.dedup();
         Ok(ids)
+    }
+
+    /// Daemons that exist; none if the argument was not given.
+    pub(crate) fn daemons_if_any(
+        &self,
+        map: &OsdMap,
+        name: &str,
+    ) -> Result<Vec<DaemonId>, Failure> {
+        if self.has(name) { self.daemons(map, name) } else { Ok(Vec::new()) }
     }
 
     /// Daemons that exist, in the order given, with repetitions.

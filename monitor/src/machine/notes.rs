@@ -45,6 +45,17 @@ pub struct Amount {
 }
 store_base::codec_versioned!(Amount, 1, 1 { copies, objects, bytes });
 
+impl Amount {
+    /// Both together.
+    pub(crate) fn plus(self, other: Amount) -> Amount {
+        Amount {
+            copies: self.copies.saturating_add(other.copies),
+            objects: self.objects.saturating_add(other.objects),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
 /// The last change that made data move for another reason than a loss: what was planned, to be measured against.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Movement {
@@ -74,10 +85,13 @@ pub struct Notes {
     pub mutes: BTreeMap<String, Mute>,
     /// Daemons that are being emptied, and since when.
     pub drains: BTreeMap<DaemonId, Timestamp>,
-    /// If anything was moved yet.
+    /// If anything was moved yet because somebody changed something.
     pub movement: Option<Movement>,
+    /// If the balancer moved anything yet.
+    pub balancing: Option<Movement>,
 }
-store_base::codec_versioned!(Notes, 1, 1 { mutes, drains, movement });
+// Version 2 added `balancing`.
+store_base::codec_versioned!(Notes, 2, 1 { mutes, drains, movement, balancing since 2 });
 
 #[cfg(test)]
 mod tests {
@@ -96,13 +110,17 @@ mod tests {
                 before: [(DaemonId(1), BroughtIn { objects: 5, ..BroughtIn::default() })].into(),
                 ..Movement::default()
             }),
+            balancing: Some(Movement::default()),
         };
         let bytes = notes.to_bytes();
         assert_eq!(Notes::from_bytes(bytes.clone()).as_ref(), Ok(&notes));
         for end in 0..bytes.len() {
             assert!(Notes::from_bytes(bytes.slice(..end)).is_err(), "{end}");
         }
-        let golden: &[u8] = &[1, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let golden: &[u8] = &[2, 1, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(&Notes::default().to_bytes()[..], golden, "the form of empty notes");
+        let first: &[u8] = &[1, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let read = Notes::from_bytes(bytes::Bytes::from_static(first));
+        assert_eq!(read, Ok(Notes::default()), "notes of version 1");
     }
 }

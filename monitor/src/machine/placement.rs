@@ -1,11 +1,15 @@
-//! Where daemons stand, which rule a pool uses, and the target of every placement group.
+//! Where daemons stand, and which rule a pool uses. [`field`] tells whom a rule may choose, [`targets`] who should
+//! have each placement group.
 
-use std::collections::BTreeMap;
+pub(crate) mod field;
+pub(crate) mod targets;
+
+pub use targets::Targets;
+
 use store_base::crush::edit::EditError;
-use store_base::crush::placement::{DaemonState, PlacementInput, up_set};
 use store_base::crush::{CrushMap, DEVICES_MAX, ROOT_DEFAULT, TYPE_DEVICE, WEIGHT_ONE};
-use store_base::ids::{DaemonId, PgId, PoolId};
-use store_base::map::{OsdMap, Pool, PoolKind};
+use store_base::ids::DaemonId;
+use store_base::map::{OsdMap, PoolKind};
 
 /// The rule that puts every copy on another host.
 pub const RULE_HOST: &str = "replicated_rule";
@@ -168,79 +172,4 @@ pub(crate) fn domain_name(crush: &CrushMap, rule: u32) -> String {
         })
     });
     crush.type_name(kind.unwrap_or(TYPE_DEVICE))
-}
-
-/// What a pool's targets depend on.
-type PoolShape = (u8, u32, u32, u32, bool);
-
-/// The up set of every placement group, computed again only when something that it depends on changed.
-#[derive(Clone, Debug, Default)]
-pub struct Targets {
-    crush: CrushMap,
-    daemons: BTreeMap<DaemonId, (bool, u32, u32)>,
-    pools: BTreeMap<PoolId, PoolShape>,
-    upmaps: BTreeMap<PgId, Vec<(DaemonId, DaemonId)>>,
-    sets: BTreeMap<PgId, Vec<DaemonId>>,
-}
-
-impl Targets {
-    /// Follows the map.
-    pub(crate) fn refresh(&mut self, map: &OsdMap) {
-        let daemons: BTreeMap<_, _> = map
-            .daemons
-            .iter()
-            .map(|(id, info)| (*id, (info.up, info.weight, info.primary_affinity)))
-            .collect();
-        let same =
-            self.daemons == daemons && self.upmaps == map.upmap_items && self.crush == map.crush;
-        if !same {
-            self.pools.clear();
-            self.sets.clear();
-            self.daemons = daemons;
-            self.upmaps.clone_from(&map.upmap_items);
-            self.crush.clone_from(&map.crush);
-        }
-        self.pools.retain(|id, _| map.pools.contains_key(id));
-        self.sets.retain(|pg, _| map.pools.contains_key(&pg.pool));
-        for (id, pool) in &map.pools {
-            let shape = shape(pool);
-            if self.pools.get(id) != Some(&shape) {
-                for seed in 0..pool.pg_num {
-                    let pg = PgId { pool: *id, seed };
-                    self.sets.insert(pg, target(map, pool, pg));
-                }
-                self.pools.insert(*id, shape);
-            }
-        }
-    }
-
-    /// The daemons that should have a group, the one that should lead first.
-    pub(crate) fn of(&self, pg: PgId) -> &[DaemonId] {
-        self.sets.get(&pg).map_or(&[], Vec::as_slice)
-    }
-}
-
-fn shape(pool: &Pool) -> PoolShape {
-    (pool.size, pool.pg_num, pool.pgp_num, pool.crush_rule, pool.kind == PoolKind::Erasure)
-}
-
-fn target(map: &OsdMap, pool: &Pool, pg: PgId) -> Vec<DaemonId> {
-    let daemons = |id: DaemonId| {
-        map.daemons.get(&id).map(|info| DaemonState {
-            up: info.up,
-            weight: info.weight,
-            affinity: info.primary_affinity,
-        })
-    };
-    let input = PlacementInput {
-        crush: &map.crush,
-        rule: pool.crush_rule,
-        erasure: pool.kind == PoolKind::Erasure,
-        size: usize::from(pool.size),
-        pg,
-        pgp_num: pool.pgp_num,
-        upmap_items: map.upmap_items.get(&pg).map_or(&[], Vec::as_slice),
-        daemons: &daemons,
-    };
-    up_set(&input).daemons()
 }

@@ -56,6 +56,10 @@ const YEAR: u64 = 365 * 24 * 3600;
 /// Every setting, by name. Each is read by the roles that it names: what nobody reads has no place here.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
+    setting("mon_balancer", Kind::Bool, "true", (0, 0), &["monitor"],
+        "Exceptions to CRUSH keep daemons near their share, with few moves; `store balancer off` sets it too."),
+    setting("mon_balancer_moves_max", Kind::Integer, "8", (1, 10_000), &["monitor"],
+        "Copies that the balancer moves at a time; what a change moves is not held back by it."),
     setting("mon_clock_drift_allowed", Kind::Span, "1", (0, 3600), &["monitor"],
         "A daemon whose clock differs more from the monitor's makes the health say so."),
     setting("mon_data_avail_warn", Kind::Ratio, "0.1", (0, 0), &["monitor"],

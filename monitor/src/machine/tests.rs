@@ -3,6 +3,7 @@
 //! A transcript is a list of blocks: `> what happens`, then what the monitor does about it. `STORE_TRANSCRIPTS=write`
 //! writes what it does now into the files; read the difference before you commit it.
 
+mod balance;
 mod erasure;
 mod placements;
 mod planned;
