@@ -18,7 +18,7 @@
 //! | [`view`] | what was heard |
 //! | [`daemons`] | boot, suspicion, down, out |
 //! | [`placement`] | CRUSH and targets |
-//! | [`balance`] | exceptions to CRUSH, plans of movement |
+//! | `balance` | exceptions to CRUSH, plans of movement |
 //! | [`groups`] | records of placement groups |
 //! | [`pools`], [`users`], [`services`], [`settings`] | the other subjects |
 //! | [`commands`] | the command table |

@@ -1,4 +1,4 @@
-//! Where daemons stand, and which rule a pool uses. [`field`] tells whom a rule may choose, [`targets`] who should
+//! Where daemons stand, and which rule a pool uses. `field` tells whom a rule may choose, `targets` who should
 //! have each placement group.
 
 pub(crate) mod field;
