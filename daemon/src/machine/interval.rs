@@ -135,7 +135,12 @@ impl<S: Store> Daemon<S> {
 impl Pg {
     /// Takes in what a map says.
     fn learn<S: Store>(&mut self, core: &mut Core<S>, record: &PgRecord, pool: &Pool) {
-        (self.size, self.min_size) = (usize::from(pool.size), usize::from(pool.min_size));
+        let sizes = (usize::from(pool.size), usize::from(pool.min_size));
+        if sizes != (self.size, self.min_size) {
+            // What is missing is counted by them, and nothing else of the group may change for long.
+            core.monitor.changed.insert(self.id);
+        }
+        (self.size, self.min_size) = sizes;
         self.learn_layout(pool);
         if record.interval < self.known.interval {
             return;
