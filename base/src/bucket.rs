@@ -1,4 +1,4 @@
-//! The bucket index: what S3 (and later Swift) buckets are made of, as records in the omap of index
+//! The bucket index: what S3 and Swift buckets are made of, as records in the omap of index
 //! objects and as class methods that run in the daemon.
 //!
 //! Two kinds of index object:
@@ -10,14 +10,22 @@
 //! |---|---|---|
 //! | `e/` key | [`Entry`] | what a listing shows of an object |
 //! | `d/` key | [`Detail`] | headers, user metadata, and the body itself or where it lies |
+//! | `v/` escaped key, version (8, BE) | [`Entry`] | an older version, or a delete marker |
+//! | `w/` escaped key, version (8, BE) | [`Detail`] | of a version, whether it is the newest or not |
+//! | `n/` key | u64 [`Entry::sequence`] | the `null` version, where that is under `v/` |
 //! | `g/` ms (8, BE) [`DataRef::key`] (22) | [`Discarded`] | data that nothing refers to any more |
 //! | `i/` [`DataRef::key`] (22) | [`Intent`] | data that is being written and not yet committed |
 //! | `m/` id (16) | [`Manifest`] | where the body of an object with many parts lies |
 //! | `p/` upload (16) part (2, BE) | [`Part`] | a part of a multipart upload |
 //! | `u/` escaped key, upload (16) | [`Upload`] | a multipart upload in progress |
+//! | `x/` ms (8, BE) key | nothing | an object, by [`Entry::expires_ms`] |
+//! | `j/` name | [`Chore`] | how far a worker is with this shard, and whose it is |
+//! | `q/` number (8, BE) | [`EventRecord`] | an event that waits for its delivery |
 //!
-//! and its xattr `shard` the [`ShardHead`]: to which bucket it belongs, whether it is sealed, and the
-//! count and bytes of its objects.
+//! and its xattr `shard` the [`ShardHead`]: to which bucket it belongs, whether it is sealed, the count and
+//! bytes of its objects and of its older versions, and the bucket's [`ObjectSettings`]. A version is
+//! written as its [`Entry::sequence`] inverted, so that the newest sorts first. What is under `v/`, `w/`
+//! and `n/`, and when, is said in `versions`; a bucket that never had versions has none of it.
 //!
 //! **A registry object** `registry.<n>` in pool `s3.meta` holds the buckets whose name hashes to it:
 //!
@@ -25,11 +33,23 @@
 //! |---|---|---|
 //! | `b/` name | [`BucketRecord`] | the bucket |
 //! | `o/` owner, 0x00, name | u64 creation time in ms | the owner's buckets |
+//! | `a/` owner | [`SwiftMetadata`] | metadata of the owner's Swift account |
+//! | `l/` owner | [`Limits`] | what the owner may have and do |
 //! | `x/` bucket id (8, BE) | [`BucketRecord`] | a removed bucket whose shards are still to be cleared |
 //!
+//! **The keys** `encryption.keys` in pool `s3.meta`: `k/` version (4, BE) holds a [`SealedKey`], one of the cluster's
+//! keys for encrypted bodies.
+//!
 //! Invariants:
-//! - an `e/` is there if and only if its `d/` is; both change in one transaction;
-//! - the counts in the head equal the `e/` entries;
+//! - an entry is there if and only if its detail is (a delete marker has none); both change in one
+//!   transaction;
+//! - the counts in the head equal the `e/` and the `v/` entries;
+//! - an event is recorded in the transaction of the change that it tells of; the head's count equals the
+//!   `q/` records;
+//! - `x/` has a record of an entry under `e/` if and only if that expires;
+//! - settings come to a shard with a greater revision only, so that all shards agree in the end; they are
+//!   in force when every shard has them;
+//! - no `put`, `complete` or `remove` takes a version away that a lock protects, by the daemon's clock;
 //! - data objects (pool `s3.data`) are named by exactly one of: a manifest, a part, an intent, a garbage
 //!   record (which may do so by naming a manifest or all parts of an upload). A transaction moves a name
 //!   from one to the other, so nothing is lost by a crash and nothing is removed that is still referred to;
@@ -39,15 +59,24 @@
 //! - a sealed shard accepts no new entry, upload or intent, and is never unsealed once its bucket's
 //!   record is removed.
 
+mod acl;
 mod calls;
+mod chores;
+mod events;
 mod garbage;
 mod index;
+mod keys;
 mod list;
+mod locks;
 mod multipart;
 pub mod placement;
 mod records;
 mod registry;
+mod share;
+mod version_list;
+mod versions;
 
+pub use acl::*;
 pub use calls::*;
 pub use records::*;
 
@@ -76,6 +105,9 @@ pub const PARTS_MAX: u32 = 10_000;
 /// A reply stops growing at about this many bytes, so that it fits a frame.
 pub const REPLY_BYTES_MAX: usize = 512 << 10;
 
+/// Most bytes of all documents of a bucket: its record is read with every page of buckets.
+pub const DOCUMENTS_BYTES_MAX: usize = 256 << 10;
+
 /// Most omap pairs that a method reads at a time.
 const BATCH: usize = 128;
 
@@ -93,7 +125,7 @@ macro_rules! methods {
 }
 
 /// The methods of the index shards.
-pub const METHODS: [Method; 19] = methods! { CLASS;
+pub const METHODS: [Method; 32] = methods! { CLASS;
     "init" Write index::init,
     "seal" Write index::seal,
     "unseal" Write index::unseal,
@@ -102,6 +134,11 @@ pub const METHODS: [Method; 19] = methods! { CLASS;
     "put" Write index::put,
     "remove" Write index::remove,
     "list" Read list::list,
+    "versions" Read version_list::versions,
+    "lock" Write locks::lock,
+    "tag" Write locks::tag,
+    "describe" Write locks::describe,
+    "configure" Write index::configure,
     "intend" Write garbage::intend,
     "cancel" Write garbage::cancel,
     "expire" Write garbage::expire,
@@ -113,19 +150,36 @@ pub const METHODS: [Method; 19] = methods! { CLASS;
     "uploads" Read multipart::uploads,
     "complete" Write multipart::complete,
     "abort" Write multipart::abort,
+    "set_acl" Write share::set_acl,
+    "retire" Write chores::retire,
+    "due" Read chores::due,
+    "claim" Write chores::claim,
+    "report" Write chores::report,
+    "chore" Read chores::chore,
+    "events" Read events::events,
+    "delivered" Write events::delivered,
 };
 
 /// The methods of the registry objects.
-pub const REGISTRY_METHODS: [Method; 9] = methods! { REGISTRY_CLASS;
+pub const REGISTRY_METHODS: [Method; 18] = methods! { REGISTRY_CLASS;
     "create" Write registry::create,
     "ready" Write registry::ready,
     "condemn" Write registry::condemn,
     "reprieve" Write registry::reprieve,
     "read" Read registry::read,
+    "configure" Write registry::configure,
     "list" Read registry::list,
     "remove" Write registry::remove,
     "doomed" Read registry::doomed,
     "forget" Write registry::forget,
+    "set_document" Write registry::set_document,
+    "remove_document" Write registry::remove_document,
+    "account" Read registry::account,
+    "set_account" Write registry::set_account,
+    "keys" Read keys::keys,
+    "add_key" Write keys::add_key,
+    "limits" Read registry::limits,
+    "set_limits" Write registry::set_limits,
 };
 
 fn run<I: Decode, O: Encode>(

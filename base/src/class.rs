@@ -105,8 +105,12 @@ pub struct Method {
 }
 
 /// Every class that a daemon knows.
-const CLASSES: [&[Method]; 3] =
-    [&crate::bucket::METHODS, &crate::bucket::REGISTRY_METHODS, &lock::METHODS];
+const CLASSES: [&[Method]; 4] = [
+    &crate::bucket::METHODS,
+    &crate::bucket::REGISTRY_METHODS,
+    &crate::identity::METHODS,
+    &lock::METHODS,
+];
 
 /// The method of this name, if there is one.
 pub fn method(class: &str, name: &str) -> Option<&'static Method> {

@@ -9,6 +9,7 @@ pub mod crush;
 pub mod erasure;
 pub mod error;
 pub mod hash;
+pub mod identity;
 pub mod ids;
 pub mod machine;
 pub mod map;

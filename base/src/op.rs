@@ -503,6 +503,9 @@ pub enum Reply {
     Answer {
         /// Which.
         id: RequestId,
+        /// The daemon's map when it answered. A mutation's answer counts only if the client has not sent it again
+        /// by a later map: that twin may do more than this answer says.
+        epoch: Epoch,
         /// What became of it.
         outcome: Outcome,
     },
@@ -513,9 +516,10 @@ pub enum Reply {
     },
 }
 crate::codec_enum!(Reply {
-    1 => Answer { id, outcome },
     2 => Notify { notification },
+    3 => Answer { id, epoch, outcome },
 });
+// 1 was an answer without the epoch.
 
 /// Linux error numbers used in results; results carry them negated.
 pub mod errno {

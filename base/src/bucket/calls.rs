@@ -4,8 +4,24 @@
 use super::records::*;
 use bytes::Bytes;
 
+mod access;
+mod chores;
+mod events;
+mod keys;
+mod limits;
+mod swift;
+mod versions;
+
+pub use access::*;
+pub use chores::*;
+pub use events::*;
+pub use keys::*;
+pub use limits::*;
+pub use swift::*;
+pub use versions::*;
+
 /// Why a write did nothing. Which of them can come is said at each call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The shard is not there or sealed: the bucket is removed, or being removed. Look the bucket up
     /// again.
@@ -22,13 +38,31 @@ pub enum Refusal {
     PartChanged {},
     /// The shard has objects.
     NotEmpty {},
+    /// There is no such version of the key.
+    NoVersion {},
+    /// The version is a delete marker: it has nothing that could be changed.
+    DeleteMarker {
+        /// Its entry.
+        entry: Box<Entry>,
+    },
+    /// A retention or legal hold forbids it.
+    Locked {},
+    /// The bucket has no object lock.
+    NoLock {},
+    /// The bucket's state forbids the setting.
+    BucketState {},
+    /// As many events wait for their delivery as a shard keeps. Try again later.
+    QueueFull {},
+    /// The bucket or its owner has used up what he may have.
+    Quota {},
 }
 crate::codec_enum!(Refusal {
     1 => NoBucket {}, 2 => NoKey {}, 3 => Precondition {}, 4 => NoUpload {}, 5 => NoIntent {},
-    6 => PartChanged {}, 7 => NotEmpty {},
+    6 => PartChanged {}, 7 => NotEmpty {}, 8 => NoVersion {}, 9 => DeleteMarker { entry },
+    10 => Locked {}, 11 => NoLock {}, 12 => BucketState {}, 13 => QueueFull {}, 14 => Quota {},
 });
 
-/// A set of entity tags to compare with, as in If-Match.
+/// What an object is compared with: entity tags, as in If-Match, or other properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagMatch {
     /// `*`: whatever exists.
@@ -38,15 +72,32 @@ pub enum TagMatch {
         /// The tags.
         tags: Vec<ETag>,
     },
+    /// All of these; what is `None` is not looked at.
+    Like {
+        /// It has one of these tags.
+        tags: Option<Vec<ETag>>,
+        /// Bytes of its body.
+        size: Option<u64>,
+        /// When it was made, in seconds since 1970, as clients see it.
+        modified_secs: Option<u64>,
+    },
 }
-crate::codec_enum!(TagMatch { 1 => Any {}, 2 => OneOf { tags } });
+// A daemon that does not know `Like` refuses the call.
+crate::codec_enum!(TagMatch {
+    1 => Any {}, 2 => OneOf { tags }, 3 => Like { tags, size, modified_secs },
+});
 
 impl TagMatch {
-    /// Whether an object with this tag is meant.
-    pub fn matches(&self, etag: &ETag) -> bool {
+    /// Whether this object is meant.
+    pub fn matches(&self, entry: &Entry) -> bool {
         match self {
             TagMatch::Any {} => true,
-            TagMatch::OneOf { tags } => tags.contains(etag),
+            TagMatch::OneOf { tags } => tags.contains(&entry.etag),
+            TagMatch::Like { tags, size, modified_secs } => {
+                tags.as_ref().is_none_or(|tags| tags.contains(&entry.etag))
+                    && size.is_none_or(|size| size == entry.size)
+                    && modified_secs.is_none_or(|secs| secs == entry.modified_ms / 1000)
+            }
         }
     }
 }
@@ -67,14 +118,14 @@ impl Condition {
         if let Some(wanted) = &self.if_match {
             match present {
                 None => return Err(Refusal::NoKey {}),
-                Some(entry) if !wanted.matches(&entry.etag) => {
+                Some(entry) if !wanted.matches(entry) => {
                     return Err(Refusal::Precondition {});
                 }
                 Some(_) => {}
             }
         }
         match (&self.if_none_match, present) {
-            (Some(unwanted), Some(entry)) if unwanted.matches(&entry.etag) => {
+            (Some(unwanted), Some(entry)) if unwanted.matches(entry) => {
                 Err(Refusal::Precondition {})
             }
             _ => Ok(()),
@@ -120,18 +171,22 @@ crate::codec_struct!(Nothing {});
 pub struct Init {
     /// The bucket.
     pub bucket: BucketId,
+    /// Its settings.
+    pub settings: ObjectSettings,
 }
-crate::codec_struct!(Init { bucket });
+crate::codec_struct!(Init { bucket, settings });
 
-/// `put`: makes an object visible. Output: `Answer<Option<Entry>>`, the entry that was replaced.
-/// Refusals: `NoBucket`, `NoKey`, `Precondition`, `NoIntent`.
+/// `put`: makes an object visible, as a version where the bucket has versions. Output:
+/// `Answer<Committed>`. Refusals: `NoBucket`, `NoKey`, `Precondition`, `NoIntent`, `Locked`, `NoLock`,
+/// `Quota`, `QueueFull`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Put {
     /// The key.
     pub key: Bytes,
     /// What must hold of the present object.
     pub condition: Condition,
-    /// What listings show.
+    /// What listings show. The shard sets which version it is, and the bucket's retention if `lock`
+    /// has none.
     pub entry: Entry,
     /// The encoded [`Detail`]; stored as it is.
     pub detail: Bytes,
@@ -139,18 +194,47 @@ pub struct Put {
     pub intent: Option<DataRef>,
     /// The caller's clock.
     pub now_ms: u64,
+    /// The bucket's settings as the caller knows them.
+    pub settings: ObjectSettings,
+    /// What the shard may hold at most, where a quota is set.
+    pub ceiling: Option<Ceiling>,
+    /// Who is told of it.
+    pub notes: Option<Notes>,
 }
-crate::codec_struct!(Put { key, condition, entry, detail, intent, now_ms });
+crate::codec_struct!(Put {
+    key,
+    condition,
+    entry,
+    detail,
+    intent,
+    now_ms,
+    settings,
+    ceiling,
+    notes,
+});
 
-/// `read`: entry and detail in one round trip. Output: `Answer<Option<Found>>`; `NoBucket`.
+/// Output of `put` and `complete`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The entry as it is stored.
+    pub entry: Entry,
+    /// The version in whose place it came, and whose data is garbage now.
+    pub replaced: Option<Entry>,
+}
+crate::codec_struct!(Committed { entry, replaced });
+
+/// `read`: entry and detail in one round trip. Output: `Answer<Option<Found>>`; `NoBucket`. A delete
+/// marker is found as well; its detail is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
     /// The key.
     pub key: Bytes,
     /// Whether an inline body is wanted; otherwise it comes empty.
     pub body: bool,
+    /// Which version; `None` for the newest.
+    pub version: Option<Version>,
 }
-crate::codec_struct!(Read { key, body });
+crate::codec_struct!(Read { key, body, version });
 
 /// Output of `read`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,20 +243,53 @@ pub struct Found {
     pub entry: Entry,
     /// The rest.
     pub detail: Detail,
+    /// Whether the bucket has versions, or had some.
+    pub versioned: bool,
 }
-crate::codec_struct!(Found { entry, detail });
+crate::codec_struct!(Found { entry, detail, versioned });
 
-/// `remove`: removes objects. Output: `Answer<Vec<Answer<Option<Entry>>>>`: what was removed, for as many
-/// of the items as one transaction could take, at least one; ask again for the rest. Refusals:
-/// `NoBucket`; of an item `NoKey`, `Precondition`.
+/// `remove`: removes objects, or versions of them. Output: `Answer<Vec<Answer<Removed>>>`: for as many of
+/// the items as one transaction could take, at least one; ask again for the rest. Refusals: `NoBucket`;
+/// of an item `NoKey`, `Precondition`, `Locked`, `QueueFull`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remove {
-    /// Key and condition.
-    pub items: Vec<(Bytes, Condition)>,
+    /// What.
+    pub items: Vec<RemoveItem>,
     /// The caller's clock.
     pub now_ms: u64,
+    /// Who asks: the owner of the delete markers.
+    pub owner: String,
+    /// The leave to pass over retentions in governance mode.
+    pub bypass: bool,
+    /// The bucket's settings as the caller knows them.
+    pub settings: ObjectSettings,
 }
-crate::codec_struct!(Remove { items, now_ms });
+crate::codec_struct!(Remove { items, now_ms, owner, bypass, settings });
+
+/// What is to be removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoveItem {
+    /// The key.
+    pub key: Bytes,
+    /// This version, for good. `None` for the object: in a bucket with versions a delete marker hides
+    /// it then.
+    pub version: Option<Version>,
+    /// What must hold of the version, or of the present object.
+    pub condition: Condition,
+    /// Who is told of it.
+    pub notes: Option<Notes>,
+}
+crate::codec_struct!(RemoveItem { key, version, condition, notes });
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// The version that is gone for good; its data is garbage.
+    pub entry: Option<Entry>,
+    /// The delete marker that was made.
+    pub marker: Option<Entry>,
+}
+crate::codec_struct!(Removed { entry, marker });
 
 /// `list`: keys in order. Output: `Answer<Page>`; `NoBucket`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -296,7 +413,7 @@ pub struct Swept {
 }
 crate::codec_struct!(Swept { records });
 
-/// `upload`: begins a multipart upload. Output: `Answer<Nothing>`; `NoBucket`.
+/// `upload`: begins a multipart upload. Output: `Answer<Nothing>`; `NoBucket`, `NoLock`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begin {
     /// The key.
@@ -305,8 +422,10 @@ pub struct Begin {
     pub id: WriteId,
     /// What it will become.
     pub upload: Upload,
+    /// The bucket's settings as the caller knows them.
+    pub settings: ObjectSettings,
 }
-crate::codec_struct!(Begin { key, id, upload });
+crate::codec_struct!(Begin { key, id, upload, settings });
 
 /// `part`: a part is written. Output: `Answer<bool>`, whether it replaced one; `NoBucket`, `NoUpload`,
 /// `NoIntent`.
@@ -385,7 +504,7 @@ pub enum UploadItem {
         /// Its id.
         id: WriteId,
         /// What it is.
-        upload: Upload,
+        upload: Box<Upload>,
     },
     /// Keys rolled up.
     Prefix {
@@ -396,8 +515,8 @@ pub enum UploadItem {
 crate::codec_enum!(UploadItem { 1 => Upload { key, id, upload }, 2 => Prefix { prefix } });
 
 /// `complete`: makes the object of an upload visible, and the upload vanish. Output:
-/// `Answer<Option<Entry>>`, the entry replaced. Refusals: `NoBucket`, `NoUpload`, `PartChanged`, `NoKey`,
-/// `Precondition`.
+/// `Answer<Committed>`. Refusals: `NoBucket`, `NoUpload`, `PartChanged`, `NoKey`, `Precondition`,
+/// `Locked`, `NoLock`, `Quota`, `QueueFull`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Complete {
     /// The key.
@@ -406,14 +525,30 @@ pub struct Complete {
     pub id: WriteId,
     /// What must hold of the present object.
     pub condition: Condition,
-    /// What listings show.
+    /// What listings show; as in [`Put`].
     pub entry: Entry,
     /// The encoded [`Detail`] with the manifest of the chosen parts.
     pub detail: Bytes,
     /// The caller's clock.
     pub now_ms: u64,
+    /// The bucket's settings as the caller knows them.
+    pub settings: ObjectSettings,
+    /// As in [`Put`].
+    pub ceiling: Option<Ceiling>,
+    /// As in [`Put`].
+    pub notes: Option<Notes>,
 }
-crate::codec_struct!(Complete { key, id, condition, entry, detail, now_ms });
+crate::codec_struct!(Complete {
+    key,
+    id,
+    condition,
+    entry,
+    detail,
+    now_ms,
+    settings,
+    ceiling,
+    notes,
+});
 
 /// `abort`: ends an upload; its parts become garbage. Output: `Answer<Nothing>`; `NoBucket`, `NoUpload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

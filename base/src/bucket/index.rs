@@ -1,6 +1,11 @@
-//! Entries: init, seal, put, read, remove, and the counts that go with them.
+//! Objects: init, seal, put, read, remove. Where the entries go is said in `versions`.
 
-use super::garbage::{discard, take_intent};
+use super::garbage::take_intent;
+use super::locks::{lock_clock, locked_as_set};
+use super::versions::{
+    current, detail_key, erase, find, keep, make_room, newest_kept, number, promote,
+    replaced_by_next, store_current, whole_detail,
+};
 use super::*;
 
 pub(super) fn head(context: &mut dyn ClassContext) -> Result<Option<ShardHead>, ClassError> {
@@ -35,23 +40,41 @@ pub(super) fn init(
         Some(head) if head.bucket != input.bucket || head.sealed => {
             return Ok(Answer(Err(Refusal::NoBucket {})));
         }
-        Some(_) => {}
+        Some(mut head) => {
+            if head.adopt(&input.settings) {
+                store_head(context, &head);
+            }
+        }
         None => {
             context.create();
-            store_head(context, &ShardHead { bucket: input.bucket, ..ShardHead::default() });
+            let (bucket, settings) = (input.bucket, input.settings);
+            store_head(context, &ShardHead { bucket, settings, ..ShardHead::default() });
         }
     }
     Ok(Answer(Ok(Nothing {})))
 }
 
-/// Closes an empty shard for good, or until `unseal`. `NotEmpty` if it has objects.
+pub(super) fn configure(
+    context: &mut dyn ClassContext,
+    input: Configure,
+) -> Result<Answer<Nothing>, ClassError> {
+    let mut head = allowed!(open_head(context)?);
+    if head.adopt(&input.settings) {
+        store_head(context, &head);
+    }
+    Ok(Answer(Ok(Nothing {})))
+}
+
+/// Closes an empty shard for good, or until `unseal`. `NotEmpty` if it has objects, or versions of any.
 pub(super) fn seal(
     context: &mut dyn ClassContext,
     _: Nothing,
 ) -> Result<Answer<Nothing>, ClassError> {
     let mut head = allowed!(head(context)?.ok_or(Refusal::NoBucket {}));
-    if !context.omap_range(&key_in(b'e', b""), &space_end(b'e'), 1)?.is_empty() {
-        return Ok(Answer(Err(Refusal::NotEmpty {})));
+    for space in [b'e', b'v'] {
+        if !context.omap_range(&key_in(space, b""), &space_end(space), 1)?.is_empty() {
+            return Ok(Answer(Err(Refusal::NotEmpty {})));
+        }
     }
     head.sealed = true;
     store_head(context, &head);
@@ -80,24 +103,17 @@ pub(super) fn read(
     context: &mut dyn ClassContext,
     input: Read,
 ) -> Result<Answer<Option<Found>>, ClassError> {
-    allowed!(head(context)?.filter(|head| !head.sealed).ok_or(Refusal::NoBucket {}));
-    let Some(entry) = stored_at::<Entry>(context, &key_in(b'e', &input.key))? else {
+    let head = allowed!(open_head(context)?);
+    let Some(located) = find(context, &head, &input.key, input.version)? else {
         return Ok(Answer(Ok(None)));
     };
-    let mut detail = detail(context, &input.key)?;
-    match &mut detail.body {
-        Body::Inline { data } if !input.body => data.clear(),
-        Body::Striped { manifest } if manifest.apart => {
-            *manifest = manifest_apart(context, &manifest.id)?;
-        }
-        _ => {}
+    let entry = located.entry;
+    let mut detail = whole_detail(context, &input.key, &entry)?;
+    if let (false, Body::Inline { data }) = (input.body, &mut detail.body) {
+        data.clear();
     }
-    Ok(Answer(Ok(Some(Found { entry, detail }))))
-}
-
-fn detail(context: &mut dyn ClassContext, key: &[u8]) -> Result<Detail, ClassError> {
-    stored_at(context, &key_in(b'd', key))?
-        .ok_or_else(|| ClassError::Damaged("an entry has no detail".into()))
+    let versioned = head.settings.versioning != Versioning::Off;
+    Ok(Answer(Ok(Some(Found { entry, detail, versioned }))))
 }
 
 /// The omap key of a manifest that is kept apart.
@@ -117,101 +133,191 @@ pub(super) fn manifest_apart(
 pub(super) fn put(
     context: &mut dyn ClassContext,
     input: Put,
-) -> Result<Answer<Option<Entry>>, ClassError> {
+) -> Result<Answer<Committed>, ClassError> {
     let mut head = allowed!(open_head(context)?);
-    let present = stored_at::<Entry>(context, &key_in(b'e', &input.key))?;
-    allowed!(input.condition.check(present.as_ref()));
+    head.adopt(&input.settings);
+    let mut new = NewVersion { key: &input.key, entry: input.entry, now_ms: input.now_ms };
+    let place = allowed!(new.prepare(context, &head, &input.condition)?);
+    allowed!(new.check_ceiling(&head, &place, input.ceiling.as_ref()));
+    allowed!(events::check_room(&head, input.notes.as_ref()));
+    // The last thing that can be refused: from here on everything is written.
     if let Some(data) = &input.intent {
         allowed!(take_intent(context, data)?);
     }
-    let data = Replacement {
-        key: &input.key,
-        entry: &input.entry,
-        detail: input.detail,
-        now_ms: input.now_ms,
-    };
-    replace(context, &mut head, present.as_ref(), data)?;
-    store_head(context, &head);
-    Ok(Answer(Ok(present)))
+    Ok(Answer(Ok(new.commit(context, &mut head, place, input.detail, input.notes.as_ref())?)))
 }
 
-pub(super) struct Replacement<'a> {
+/// A version on its way to be the newest of its key.
+pub(super) struct NewVersion<'a> {
     pub key: &'a [u8],
-    pub entry: &'a Entry,
-    pub detail: Bytes,
+    pub entry: Entry,
     pub now_ms: u64,
 }
 
-/// Puts an entry in the place of the present one, whose data becomes garbage.
-pub(super) fn replace(
-    context: &mut dyn ClassContext,
-    head: &mut ShardHead,
-    present: Option<&Entry>,
-    new: Replacement<'_>,
-) -> Result<(), ClassError> {
-    if let Some(present) = present {
-        release(context, head, new.key, present, new.now_ms)?;
-    }
-    head.objects += 1;
-    head.bytes = head.bytes.saturating_add(new.entry.size);
-    context.set_omap(key_in(b'e', new.key), new.entry.to_bytes());
-    context.set_omap(key_in(b'd', new.key), new.detail);
-    Ok(())
+/// What a new version finds.
+pub(super) struct Place {
+    present: Option<Entry>,
+    replaced: Option<versions::Located>,
 }
 
-/// Takes an entry out of the counts and its data to the garbage.
-fn release(
-    context: &mut dyn ClassContext,
-    head: &mut ShardHead,
-    key: &[u8],
-    present: &Entry,
-    now_ms: u64,
-) -> Result<(), ClassError> {
-    head.objects = head.objects.saturating_sub(1);
-    head.bytes = head.bytes.saturating_sub(present.size);
-    if !present.striped {
-        return Ok(());
+impl NewVersion<'_> {
+    /// Checks all that may refuse the version, and writes nothing.
+    pub(super) fn prepare(
+        &mut self,
+        context: &mut dyn ClassContext,
+        head: &ShardHead,
+        condition: &Condition,
+    ) -> Result<Done<Place>, ClassError> {
+        let present = current(context, self.key)?;
+        if let Err(refusal) = condition.check(present.as_ref()) {
+            return Ok(Err(refusal));
+        }
+        let replaced = replaced_by_next(context, head, self.key, present.as_ref())?;
+        // Overwriting is no way around a lock, whoever asks.
+        let now_ms = lock_clock(context);
+        if replaced.as_ref().is_some_and(|old| old.entry.lock.protects(now_ms, false)) {
+            return Ok(Err(Refusal::Locked {}));
+        }
+        let locked = locked_as_set(context, &head.settings, &mut self.entry);
+        Ok(locked.map(|()| Place { present, replaced }))
     }
-    if let Body::Striped { manifest } = detail(context, key)?.body {
-        let name = manifest
-            .refs()
-            .next()
-            .unwrap_or_else(|| DataRef { id: manifest.id, ..DataRef::default() });
-        let discarded = match manifest.apart {
-            true => Discarded::Manifest { id: manifest.id },
-            false => Discarded::Runs { runs: Manifest { checksums: Bytes::new(), ..manifest } },
-        };
-        discard(context, now_ms, &name, &discarded);
+
+    /// Refuses what would raise the shard above what a quota leaves to it. What makes it smaller is always
+    /// taken.
+    pub(super) fn check_ceiling(
+        &self,
+        head: &ShardHead,
+        place: &Place,
+        ceiling: Option<&Ceiling>,
+    ) -> Done<()> {
+        let Some(ceiling) = ceiling else { return Ok(()) };
+        let replaced = place.replaced.as_ref().map(|old| &old.entry);
+        let less = (u64::from(replaced.is_some()), replaced.map_or(0, |old| old.size));
+        let objects = head.objects.saturating_add(head.versions);
+        let bytes = head.bytes.saturating_add(head.version_bytes);
+        let after_objects = objects.saturating_sub(less.0).saturating_add(1);
+        let after_bytes = bytes.saturating_sub(less.1).saturating_add(self.entry.size);
+        let too_many = after_objects > ceiling.objects && after_objects > objects;
+        let too_large = after_bytes > ceiling.bytes && after_bytes > bytes;
+        if too_many || too_large { Err(Refusal::Quota {}) } else { Ok(()) }
     }
-    Ok(())
+
+    /// Makes it the newest, and stores the head.
+    pub(super) fn commit(
+        mut self,
+        context: &mut dyn ClassContext,
+        head: &mut ShardHead,
+        place: Place,
+        detail: Bytes,
+        notes: Option<&Notes>,
+    ) -> Result<Committed, ClassError> {
+        let Place { present, replaced } = place;
+        make_room(context, head, self.key, present.as_ref(), replaced.as_ref(), self.now_ms)?;
+        self.entry.delete_marker = false;
+        number(head, &mut self.entry);
+        store_current(context, head, self.key, &self.entry);
+        context.set_omap(detail_key(self.key, self.entry.sequence), detail);
+        events::record(context, head, notes, self.key, &self.entry, false);
+        store_head(context, head);
+        Ok(Committed { entry: self.entry, replaced: replaced.map(|old| old.entry) })
+    }
 }
 
 /// Most objects that one `remove` lets go.
-const REMOVED_ITEMS_MAX: usize = 100;
+pub(super) const REMOVED_ITEMS_MAX: usize = 100;
 
 pub(super) fn remove(
     context: &mut dyn ClassContext,
     input: Remove,
-) -> Result<Answer<Vec<Answer<Option<Entry>>>>, ClassError> {
+) -> Result<Answer<Vec<Answer<Removed>>>, ClassError> {
     let mut head = allowed!(open_head(context)?);
-    let mut outcomes = Vec::with_capacity(input.items.len());
-    let mut changed = false;
-    for (key, condition) in input.items.iter().take(REMOVED_ITEMS_MAX) {
-        let present = stored_at::<Entry>(context, &key_in(b'e', key))?;
-        if let Err(refusal) = condition.check(present.as_ref()) {
-            outcomes.push(Answer(Err(refusal)));
-            continue;
-        }
-        if let Some(entry) = &present {
-            release(context, &mut head, key, entry, input.now_ms)?;
-            context.remove_omap(&key_in(b'e', key));
-            context.remove_omap(&key_in(b'd', key));
-            changed = true;
-        }
-        outcomes.push(Answer(Ok(present)));
+    let mut changed = head.adopt(&input.settings);
+    let mut outcomes = Vec::with_capacity(input.items.len().min(REMOVED_ITEMS_MAX));
+    for item in input.items.iter().take(REMOVED_ITEMS_MAX) {
+        let outcome = match item.version {
+            Some(version) => remove_version(context, &mut head, &input, item, version)?,
+            None => remove_object(context, &mut head, &input, item)?,
+        };
+        changed |= outcome.as_ref().is_ok_and(|removed| *removed != Removed::default());
+        outcomes.push(Answer(outcome));
     }
     if changed {
         store_head(context, &head);
     }
     Ok(Answer(Ok(outcomes)))
+}
+
+/// Removes the object of a key: for good, or by hiding it behind a delete marker.
+pub(super) fn remove_object(
+    context: &mut dyn ClassContext,
+    head: &mut ShardHead,
+    input: &Remove,
+    item: &RemoveItem,
+) -> Result<Done<Removed>, ClassError> {
+    let key = &item.key;
+    let present = current(context, key)?;
+    if let Err(refusal) = item.condition.check(present.as_ref()) {
+        // Whoever means one certain object does not mean the marker that hides it.
+        let certain = !matches!(item.condition.if_match, Some(TagMatch::Any {}));
+        let hidden = refusal == Refusal::NoKey {}
+            && certain
+            && head.versions > 0
+            && newest_kept(context, key)?.is_some();
+        return Ok(Err(if hidden { Refusal::Precondition {} } else { refusal }));
+    }
+    let replaced = replaced_by_next(context, head, key, present.as_ref())?;
+    let now_ms = lock_clock(context);
+    if replaced.as_ref().is_some_and(|old| old.entry.lock.protects(now_ms, input.bypass)) {
+        return Ok(Err(Refusal::Locked {}));
+    }
+    if let Err(refusal) = events::check_room(head, item.notes.as_ref()) {
+        return Ok(Err(refusal));
+    }
+    make_room(context, head, key, present.as_ref(), replaced.as_ref(), input.now_ms)?;
+    let mut removed = Removed { entry: replaced.map(|old| old.entry), marker: None };
+    if head.settings.versioning != Versioning::Off {
+        if present.is_some() {
+            context.remove_omap(&key_in(b'e', key));
+        }
+        let mut marker = Entry {
+            delete_marker: true,
+            modified_ms: input.now_ms,
+            owner: input.owner.clone(),
+            ..Entry::default()
+        };
+        number(head, &mut marker);
+        keep(context, head, key, &marker);
+        events::record(context, head, item.notes.as_ref(), key, &marker, true);
+        removed.marker = Some(marker);
+    } else if let Some(entry) = &removed.entry {
+        events::record(context, head, item.notes.as_ref(), key, entry, false);
+    }
+    Ok(Ok(removed))
+}
+
+/// Removes one version for good. One that is not there is as good as removed.
+pub(super) fn remove_version(
+    context: &mut dyn ClassContext,
+    head: &mut ShardHead,
+    input: &Remove,
+    item: &RemoveItem,
+    version: Version,
+) -> Result<Done<Removed>, ClassError> {
+    let found = find(context, head, &item.key, Some(version))?;
+    let entry = found.as_ref().map(|located| &located.entry);
+    if let Err(refusal) = item.condition.check(entry) {
+        return Ok(Err(refusal));
+    }
+    let Some(located) = found else { return Ok(Ok(Removed::default())) };
+    if located.entry.lock.protects(lock_clock(context), input.bypass) {
+        return Ok(Err(Refusal::Locked {}));
+    }
+    if let Err(refusal) = events::check_room(head, item.notes.as_ref()) {
+        return Ok(Err(refusal));
+    }
+    erase(context, head, &item.key, &located, input.now_ms)?;
+    promote(context, head, &item.key)?;
+    let notes = item.notes.as_ref();
+    events::record(context, head, notes, &item.key, &located.entry, false);
+    Ok(Ok(Removed { entry: Some(located.entry), marker: None }))
 }

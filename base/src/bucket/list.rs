@@ -4,7 +4,7 @@ use super::index::{allowed, head};
 use super::*;
 
 /// What a listing costs on the way besides its entry: a guess that bounds a reply.
-const ITEM_BYTES: usize = 96;
+pub(super) const ITEM_BYTES: usize = 96;
 
 /// The common prefix that a key is rolled up to, if it is.
 pub(super) fn rolled_up<'k>(key: &'k [u8], prefix: &[u8], delimiter: &[u8]) -> Option<&'k [u8]> {

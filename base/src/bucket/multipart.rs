@@ -1,13 +1,13 @@
 //! Multipart uploads: the upload, its parts, and the commit that turns them into an object.
 
 use super::garbage::{discard, discard_runs, take_intent};
-use super::index::{Replacement, allowed, head, manifest_key, open_head, replace, store_head};
+use super::index::{NewVersion, allowed, head, manifest_key, open_head, store_head};
 use super::list::rolled_up;
 use super::*;
 
 /// The key with 0x00 written as 0x00 0xff and ended by 0x00 0x00: sorts as the key does, whatever
 /// follows, and can be read back.
-fn escaped(key: &[u8]) -> Vec<u8> {
+pub(super) fn escaped(key: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(key.len() + 2);
     for &byte in key {
         out.push(byte);
@@ -19,7 +19,8 @@ fn escaped(key: &[u8]) -> Vec<u8> {
     out
 }
 
-fn unescaped(bytes: &[u8]) -> Vec<u8> {
+/// Takes `escaped` back; without the end mark.
+pub(super) fn unescaped(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter();
     while let Some(&byte) = rest.next() {
@@ -60,7 +61,14 @@ pub(super) fn upload(
     context: &mut dyn ClassContext,
     input: Begin,
 ) -> Result<Answer<Nothing>, ClassError> {
-    allowed!(open_head(context)?);
+    let mut head = allowed!(open_head(context)?);
+    let newer = head.adopt(&input.settings);
+    if !head.settings.lock && !input.upload.lock.is_none() {
+        return Ok(Answer(Err(Refusal::NoLock {})));
+    }
+    if newer {
+        store_head(context, &head);
+    }
     context.set_omap(upload_key(&input.key, &input.id), input.upload.to_bytes());
     Ok(Answer(Ok(Nothing {})))
 }
@@ -148,7 +156,7 @@ pub(super) fn uploads(
                 from = key_in(b'u', &bound[..bound.len() - 2]);
                 continue;
             }
-            page.items.push(UploadItem::Upload { key, id, upload: stored(value)? });
+            page.items.push(UploadItem::Upload { key, id, upload: Box::new(stored(value)?) });
         }
         if last {
             return Ok(Answer(Ok(page)));
@@ -159,29 +167,26 @@ pub(super) fn uploads(
 pub(super) fn complete(
     context: &mut dyn ClassContext,
     input: Complete,
-) -> Result<Answer<Option<Entry>>, ClassError> {
+) -> Result<Answer<Committed>, ClassError> {
     let mut head = allowed!(open_head(context)?);
+    head.adopt(&input.settings);
     let upload = upload_key(&input.key, &input.id);
     if context.omap_value(&upload)?.is_none() {
         return Ok(Answer(Err(Refusal::NoUpload {})));
     }
-    let present = stored_at::<Entry>(context, &key_in(b'e', &input.key))?;
-    allowed!(input.condition.check(present.as_ref()));
+    let entry = input.entry.clone();
+    let mut new = NewVersion { key: &input.key, entry, now_ms: input.now_ms };
+    let place = allowed!(new.prepare(context, &head, &input.condition)?);
+    allowed!(new.check_ceiling(&head, &place, input.ceiling.as_ref()));
+    allowed!(events::check_room(&head, input.notes.as_ref()));
     let (detail, unused) = allowed!(chosen_parts(context, &input)?);
 
     context.remove_omap(&upload);
     let (from, until) = part_range(&input.id);
     context.remove_omap_range(&from, &until);
     discard_runs(context, input.now_ms, &unused);
-    let data = Replacement {
-        key: &input.key,
-        entry: &input.entry,
-        detail: keep_apart(context, detail, input.detail),
-        now_ms: input.now_ms,
-    };
-    replace(context, &mut head, present.as_ref(), data)?;
-    store_head(context, &head);
-    Ok(Answer(Ok(present)))
+    let detail = keep_apart(context, detail, input.detail);
+    Ok(Answer(Ok(new.commit(context, &mut head, place, detail, input.notes.as_ref())?)))
 }
 
 /// A manifest of more parts than this is kept apart from its detail.
@@ -214,7 +219,9 @@ fn chosen_parts(
             return Err(ClassError::Invalid("a manifest of other parts than the upload's".into()));
         }
         Body::Striped { manifest } => manifest.refs().collect(),
-        Body::Inline { .. } => return Err(ClassError::Invalid("an upload has a manifest".into())),
+        Body::Inline { .. } | Body::Segments { .. } => {
+            return Err(ClassError::Invalid("an upload has a manifest".into()));
+        }
     };
     let mut chosen = chosen.into_iter().peekable();
     let mut unused = Vec::new();

@@ -59,6 +59,17 @@ pub fn placement(map: &OsdMap, name: &str) -> Option<Placement> {
     }
 }
 
+/// The names of all placements, the one that is always there first.
+pub fn placements(map: &OsdMap) -> Vec<String> {
+    let mut names = vec![PLACEMENT_DEFAULT.to_string()];
+    for name in map.pools.values().filter_map(Pool::placement) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_string());
+        }
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +95,6 @@ mod tests {
         map.pools.insert(PoolId(3), pool("f", &[(KEY_PLACEMENT, "cold"), (KEY_DEFAULT, "true")]));
         assert_eq!(of(&map, ""), Some(("cold".to_string(), Some(PoolId(3)))));
         assert_eq!(of(&map, PLACEMENT_DEFAULT), built_in);
+        assert_eq!(placements(&map), [PLACEMENT_DEFAULT, "ec", "cold"]);
     }
 }

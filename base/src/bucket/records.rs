@@ -1,11 +1,18 @@
 //! What is stored: the records behind a bucket. All are versioned structs or parts of one; see the
 //! codec's rules for how they may grow.
 
+use super::acl::Acl;
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::ids::PoolId;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
+
+mod encryption;
+mod versions;
+
+pub use encryption::*;
+pub use versions::*;
 
 macro_rules! fixed_bytes {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
@@ -146,10 +153,44 @@ pub struct Entry {
     /// The upload that made it, if it was a multipart upload: a completion that is repeated is
     /// recognised by it.
     pub upload: Option<WriteId>,
+    /// The shard's number of this version, greater than that of every older version of the key; 0 for
+    /// what was written before the bucket had versions. Also says where the detail is.
+    pub sequence: u64,
+    /// Whether the version has an id; otherwise it is the `null` version.
+    pub named: bool,
+    /// Whether it stands for a removal: no body, no detail.
+    pub delete_marker: bool,
+    /// What keeps it from being removed.
+    pub lock: ObjectLock,
+    /// From when on it is as good as gone, in ms since 1970; 0 for never. While it is the object of its key
+    /// the shard finds it by this time.
+    pub expires_ms: u64,
+    /// The content type, as the detail has it. Empty for what was written before listings showed it.
+    pub content_type: String,
+    /// What else listings of Swift show, by the names that they have there.
+    pub listed: BTreeMap<String, String>,
 }
-crate::codec_versioned!(Entry, 1, 1 {
+// Version 2 added what belongs to versions and locks, version 3 `expires_ms`, `content_type` and `listed`.
+crate::codec_versioned!(Entry, 3, by compat {
     size, etag, modified_ms, owner, checksum_algorithm, striped, upload,
+    sequence since 2, named since 2, delete_marker since 2, lock since 2, expires_ms since 3,
+    content_type since 3, listed since 3,
 });
+
+impl Entry {
+    /// Who does not know of versions must take none for a plain object.
+    fn compat(&self) -> u8 {
+        if self.sequence == 0 && self.lock.is_none() { 1 } else { 2 }
+    }
+
+    /// Which version of its key it is.
+    pub fn version(&self) -> Version {
+        match self.named {
+            true => Version::Id { sequence: self.sequence },
+            false => Version::Null {},
+        }
+    }
+}
 
 /// What only a read of the object needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,8 +203,39 @@ pub struct Detail {
     pub checksum: Option<Checksum>,
     /// The body, or where it lies.
     pub body: Body,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// Who else may use the object; `None` for nobody.
+    pub acl: Option<Acl>,
+    /// How the body is encrypted, if it is: the sizes of its parts are those of sealed bytes then.
+    pub encryption: Option<Encryption>,
 }
-crate::codec_versioned!(Detail, 1, 1 { headers, metadata, checksum, body });
+// Version 2 added `tags`, version 3 `acl`, version 4 `encryption`. Who does not know of ACLs shows the object to
+// its owner only.
+crate::codec_versioned!(Detail, 4, by compat {
+    headers, metadata, checksum, body, tags since 2, acl since 3, encryption since 4,
+});
+
+impl Detail {
+    /// Who does not know of encryption must not give sealed bytes away for the body.
+    fn compat(&self) -> u8 {
+        if self.encryption.is_none() { 1 } else { 4 }
+    }
+
+    /// Bytes of the body in a stretch that lies in so many.
+    pub fn plain_bytes(&self, lying: u64) -> u64 {
+        if self.encryption.is_none() { lying } else { plain_bytes(lying) }
+    }
+}
+
+/// The header of Swift, among [`Detail::headers`], that says when an object ends, in seconds since 1970.
+pub const DELETE_AT: &str = "x-delete-at";
+
+/// What [`Entry::expires_ms`] is for an object with these headers.
+pub fn expiry_of(headers: &BTreeMap<String, String>) -> u64 {
+    let at = headers.get(DELETE_AT).and_then(|at| at.parse::<u64>().ok());
+    at.map_or(0, |secs| secs.saturating_mul(1000))
+}
 
 /// Where an object's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,8 +250,16 @@ pub enum Body {
         /// Which.
         manifest: Manifest,
     },
+    /// In other objects: a static large object of Swift. Its entry has the size and the entity tag of the
+    /// whole. Who does not know of it cannot read the object, and says so.
+    Segments {
+        /// Which, in JSON, as Swift shows it to clients that ask for the manifest.
+        manifest: Bytes,
+    },
 }
-crate::codec_enum!(Body { 1 => Inline { data }, 2 => Striped { manifest } });
+crate::codec_enum!(Body {
+    1 => Inline { data }, 2 => Striped { manifest }, 3 => Segments { manifest },
+});
 
 impl Default for Body {
     fn default() -> Self {
@@ -329,10 +409,39 @@ pub struct Upload {
     pub checksum_algorithm: u8,
     /// Whether the checksum of the object will be one of checksums.
     pub checksum_composite: bool,
+    /// As in [`Detail`].
+    pub tags: BTreeMap<String, String>,
+    /// As in [`Entry`].
+    pub lock: ObjectLock,
+    /// Who will own the object; empty for who began the upload.
+    pub object_owner: String,
+    /// As in [`Detail`].
+    pub acl: Option<Acl>,
+    /// As in [`Detail`]: the parts share a key.
+    pub encryption: Option<Encryption>,
 }
-crate::codec_versioned!(Upload, 1, 1 {
+// Version 2 added `tags` and `lock`, version 3 `object_owner` and `acl`, version 4 `encryption`.
+crate::codec_versioned!(Upload, 4, by compat {
     owner, created_ms, headers, metadata, checksum_algorithm, checksum_composite,
+    tags since 2, lock since 2, object_owner since 3, acl since 3, encryption since 4,
 });
+
+impl Upload {
+    /// Who does not know of locks must not make an object that is to be locked, and who does not know of
+    /// encryption none that is to be encrypted.
+    fn compat(&self) -> u8 {
+        match (&self.encryption, self.lock.is_none()) {
+            (Some(_), _) => 4,
+            (None, false) => 2,
+            (None, true) => 1,
+        }
+    }
+
+    /// As [`Detail::plain_bytes`], of a part.
+    pub fn plain_bytes(&self, lying: u64) -> u64 {
+        if self.encryption.is_none() { lying } else { plain_bytes(lying) }
+    }
+}
 
 /// A part of a multipart upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -383,8 +492,45 @@ pub struct ShardHead {
     pub objects: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
+    /// The bucket's settings, as far as the shard has heard.
+    pub settings: ObjectSettings,
+    /// The number of the version that was made last; each is one more.
+    pub sequence: u64,
+    /// How many older versions and delete markers it keeps.
+    pub versions: u64,
+    /// Bytes of their bodies.
+    pub version_bytes: u64,
+    /// How many events wait for their delivery.
+    pub events: u64,
+    /// The number of the event that was recorded last; each is one more.
+    pub event: u64,
 }
-crate::codec_versioned!(ShardHead, 1, 1 { bucket, sealed, objects, bytes });
+// Version 2 added what belongs to versions, version 3 what belongs to events.
+crate::codec_versioned!(ShardHead, 3, by compat {
+    bucket, sealed, objects, bytes,
+    settings since 2, sequence since 2, versions since 2, version_bytes since 2,
+    events since 3, event since 3,
+});
+
+impl ShardHead {
+    /// Who does not know of versions, or of events, must not write to a shard that has them.
+    fn compat(&self) -> u8 {
+        match (self.event, self.settings.revision) {
+            (1.., _) => 3,
+            (0, 1..) => 2,
+            (0, 0) => 1,
+        }
+    }
+
+    /// Takes newer settings in. Whether they were newer.
+    pub(super) fn adopt(&mut self, settings: &ObjectSettings) -> bool {
+        let newer = settings.revision > self.settings.revision;
+        if newer {
+            self.settings.clone_from(settings);
+        }
+        newer
+    }
+}
 
 /// A bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -415,16 +561,23 @@ pub struct BucketRecord {
     pub placement: String,
     /// The pool of its data, fixed when it was made; 0 for the gateway's own data pool.
     pub data_pool: PoolId,
+    /// Versioning and object lock.
+    pub settings: ObjectSettings,
 }
-// Version 2 added `placement` and `data_pool`.
-crate::codec_versioned!(BucketRecord, 2, by compat {
+// Version 2 added `placement` and `data_pool`, version 3 `settings`.
+crate::codec_versioned!(BucketRecord, 3, by compat {
     id, name, owner, created_ms, location, shards, generation, ready, removing, documents,
-    placement since 2, data_pool since 2,
+    placement since 2, data_pool since 2, settings since 3,
 });
 
 impl BucketRecord {
-    /// Who does not know of pools for data must not read, and write back, a record that names one.
+    /// Who does not know of pools for data, or of versions, must not read, and write back, a record that
+    /// has them.
     fn compat(&self) -> u8 {
-        if self.data_pool == PoolId::default() { 1 } else { 2 }
+        match (self.settings.revision, self.data_pool) {
+            (1.., _) => 3,
+            (0, pool) if pool != PoolId::default() => 2,
+            _ => 1,
+        }
     }
 }

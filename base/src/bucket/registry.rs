@@ -6,6 +6,9 @@
 //! under `x/` until the shards are cleared, `forget` ends it. A removal that stops half-way is taken back by
 //! whoever needs the bucket: `reprieve`, which makes a late `remove` fail, and only then the shards are
 //! unsealed.
+//!
+//! Documents (policy, ACL, CORS, …) are opaque here. A change may name what other documents must be, because
+//! rules of S3 tie some of them together.
 
 use super::index::allowed;
 use super::*;
@@ -76,6 +79,115 @@ pub(super) fn reprieve(
     change(context, &input, |record| record.removing = 0)
 }
 
+pub(super) fn configure(
+    context: &mut dyn ClassContext,
+    input: ConfigureBucket,
+) -> Result<Answer<BucketRecord>, ClassError> {
+    let found = record_of(context, &input.name)?.filter(|record| record.id == input.id);
+    let mut record = allowed!(found.ok_or(Refusal::NoBucket {}));
+    let settings = &mut record.settings;
+    match input.change {
+        SettingsChange::Versioning { versioning: Versioning::Off } => {
+            return Ok(Answer(Err(Refusal::BucketState {})));
+        }
+        SettingsChange::Versioning { versioning } => {
+            if settings.lock && versioning != Versioning::Enabled {
+                return Ok(Answer(Err(Refusal::BucketState {})));
+            }
+            settings.versioning = versioning;
+        }
+        SettingsChange::Lock { retention } => {
+            if settings.versioning != Versioning::Enabled {
+                return Ok(Answer(Err(Refusal::BucketState {})));
+            }
+            settings.lock = true;
+            settings.retention = retention;
+        }
+    }
+    settings.revision += 1;
+    context.set_omap(key_in(b'b', record.name.as_bytes()), record.to_bytes());
+    Ok(Answer(Ok(record)))
+}
+
+fn as_expected(record: &BucketRecord, expected: &ExpectedDocuments) -> bool {
+    expected.iter().all(|(name, value)| record.documents.get(name) == value.as_ref())
+}
+
+pub(super) fn set_document(
+    context: &mut dyn ClassContext,
+    input: SetDocument,
+) -> Result<Answer<Nothing>, ClassError> {
+    let bucket = NamedBucket { name: input.name, id: input.id, removing: 0 };
+    let mut record = allowed!(named(context, &bucket)?);
+    if !as_expected(&record, &input.expected) {
+        return Ok(Answer(Err(Refusal::Precondition {})));
+    }
+    record.documents.insert(input.document, input.value);
+    let bytes: usize = record.documents.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > DOCUMENTS_BYTES_MAX {
+        return Err(ClassError::Invalid("the bucket's documents are too long together".into()));
+    }
+    context.set_omap(key_in(b'b', record.name.as_bytes()), record.to_bytes());
+    Ok(Answer(Ok(Nothing {})))
+}
+
+pub(super) fn remove_document(
+    context: &mut dyn ClassContext,
+    input: RemoveDocument,
+) -> Result<Answer<Nothing>, ClassError> {
+    let bucket = NamedBucket { name: input.name, id: input.id, removing: 0 };
+    let mut record = allowed!(named(context, &bucket)?);
+    if !as_expected(&record, &input.expected) {
+        return Ok(Answer(Err(Refusal::Precondition {})));
+    }
+    if record.documents.remove(&input.document).is_some() {
+        context.set_omap(key_in(b'b', record.name.as_bytes()), record.to_bytes());
+    }
+    Ok(Answer(Ok(Nothing {})))
+}
+
+pub(super) fn account(
+    context: &mut dyn ClassContext,
+    input: ReadAccount,
+) -> Result<Option<SwiftMetadata>, ClassError> {
+    stored_at(context, &key_in(b'a', input.id.as_bytes()))
+}
+
+pub(super) fn set_account(
+    context: &mut dyn ClassContext,
+    input: SetAccount,
+) -> Result<Answer<Nothing>, ClassError> {
+    let key = key_in(b'a', input.id.as_bytes());
+    let present: Option<SwiftMetadata> = stored_at(context, &key)?;
+    let revision = present.map_or(0, |present| present.revision);
+    if input.account.revision != revision.saturating_add(1) {
+        return Ok(Answer(Err(Refusal::Precondition {})));
+    }
+    context.create();
+    context.set_omap(key, input.account.to_bytes());
+    Ok(Answer(Ok(Nothing {})))
+}
+
+pub(super) fn limits(
+    context: &mut dyn ClassContext,
+    input: ReadLimits,
+) -> Result<Option<Limits>, ClassError> {
+    stored_at(context, &key_in(b'l', input.id.as_bytes()))
+}
+
+pub(super) fn set_limits(
+    context: &mut dyn ClassContext,
+    input: SetLimits,
+) -> Result<Nothing, ClassError> {
+    let key = key_in(b'l', input.id.as_bytes());
+    context.create();
+    match input.limits.is_none() {
+        true => context.remove_omap(&key),
+        false => context.set_omap(key, input.limits.to_bytes()),
+    }
+    Ok(Nothing {})
+}
+
 pub(super) fn read(
     context: &mut dyn ClassContext,
     input: ReadBucket,
@@ -103,16 +215,20 @@ pub(super) fn list(
     let more = pairs.len() > max;
     pairs.truncate(max);
     let mut buckets = Vec::with_capacity(pairs.len());
+    let mut bytes = 0;
     for (key, value) in pairs {
-        if input.owner.is_none() {
-            buckets.push(stored(value)?);
-            continue;
+        // Records with documents are long; one is always given.
+        if bytes > REPLY_BYTES_MAX {
+            return Ok(BucketPage { buckets, more: true });
         }
-        let key = key_in(b'b', &key[base.len()..]);
-        buckets.push(
-            stored_at(context, &key)?
+        let value = match input.owner {
+            None => value,
+            Some(_) => context
+                .omap_value(&key_in(b'b', &key[base.len()..]))?
                 .ok_or_else(|| ClassError::Damaged("an owner's bucket has no record".into()))?,
-        );
+        };
+        bytes += value.len();
+        buckets.push(stored(value)?);
     }
     Ok(BucketPage { buckets, more })
 }
@@ -121,12 +237,14 @@ pub(super) fn remove(
     context: &mut dyn ClassContext,
     input: NamedBucket,
 ) -> Result<Answer<Nothing>, ClassError> {
-    let record = allowed!(named(context, &input)?);
+    let mut record = allowed!(named(context, &input)?);
     if record.removing != input.removing {
         return Ok(Answer(Err(Refusal::NoBucket {})));
     }
     context.remove_omap(&key_in(b'b', record.name.as_bytes()));
     context.remove_omap(&owner_key(&record.owner, &record.name));
+    // Clearing the shards needs none of them.
+    record.documents.clear();
     context.set_omap(key_in(b'x', &record.id.0), record.to_bytes());
     Ok(Answer(Ok(Nothing {})))
 }
@@ -147,3 +265,6 @@ pub(super) fn forget(context: &mut dyn ClassContext, input: Forget) -> Result<No
     context.remove_omap(&key_in(b'x', &input.id.0));
     Ok(Nothing {})
 }
+
+#[cfg(test)]
+mod tests;

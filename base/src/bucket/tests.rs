@@ -5,12 +5,16 @@ use super::*;
 use crate::class::{self, memory::MemoryObject};
 use std::collections::BTreeSet;
 
+mod chores;
+mod versions;
+
 struct Shard(MemoryObject);
 
 impl Shard {
     fn new() -> Self {
         let mut shard = Shard(MemoryObject::default());
-        let made: Answer<Nothing> = shard.call("init", &Init { bucket: BUCKET });
+        let init = Init { bucket: BUCKET, ..Init::default() };
+        let made: Answer<Nothing> = shard.call("init", &init);
         assert_eq!(made, Answer(Ok(Nothing {})));
         shard
     }
@@ -26,7 +30,17 @@ impl Shard {
     }
 
     fn put(&mut self, key: &str, put: Put) -> Done<Option<Entry>> {
+        self.commit(key, put).map(|committed| committed.replaced)
+    }
+
+    fn commit(&mut self, key: &str, put: Put) -> Done<Committed> {
         self.call::<_, Answer<_>>("put", &Put { key: key.to_owned().into(), now_ms: 5, ..put }).0
+    }
+
+    fn remove(&mut self, items: Vec<RemoveItem>) -> Vec<Done<Removed>> {
+        let remove = Remove { items, now_ms: 5, owner: "u".into(), ..Remove::default() };
+        let done: Answer<Vec<Answer<Removed>>> = self.call("remove", &remove);
+        done.0.expect("a shard").into_iter().map(|outcome| outcome.0).collect()
     }
 
     fn head(&mut self) -> ShardHead {
@@ -39,12 +53,12 @@ impl Shard {
         for (key, value) in &self.0.omap {
             let value = value.clone();
             match key[0] {
-                b'd' => match Detail::from_bytes(value).expect("a detail").body {
+                b'd' | b'w' => match Detail::from_bytes(value).expect("a detail").body {
                     Body::Striped { manifest } => {
                         apart.extend(manifest.apart.then_some(manifest.id));
                         named.extend(manifest.refs());
                     }
-                    Body::Inline { .. } => {}
+                    Body::Inline { .. } | Body::Segments { .. } => {}
                 },
                 b'g' => match Discarded::from_bytes(value).expect("garbage") {
                     Discarded::Runs { runs } => named.extend(runs.refs()),
@@ -68,6 +82,11 @@ impl Shard {
         assert_eq!(set.len(), named.len(), "a run of data is named twice");
         set
     }
+}
+
+/// The object of a key, to be removed.
+fn object(key: &str) -> RemoveItem {
+    RemoveItem { key: key.to_owned().into(), ..RemoveItem::default() }
 }
 
 const BUCKET: BucketId = BucketId([7; 8]);
@@ -122,16 +141,14 @@ fn put_read_remove_and_the_counts() {
     let head = shard.head();
     assert_eq!((head.objects, head.bytes), (1, 30));
 
-    let read = |body| Read { key: "k".into(), body };
+    let read = |body| Read { key: "k".into(), body, version: None };
     let found = shard.call::<_, Answer<Option<Found>>>("read", &read(true)).0.unwrap().unwrap();
     assert_eq!(found.detail.body, Body::Inline { data: vec![2; 30].into() });
     let found = shard.call::<_, Answer<Option<Found>>>("read", &read(false)).0.unwrap().unwrap();
     assert_eq!((found.entry.size, found.detail.body), (30, Body::default()));
 
-    let items = vec![("k".into(), Condition::default()), ("none".into(), Condition::default())];
-    let gone: Answer<Vec<Answer<Option<Entry>>>> =
-        shard.call("remove", &Remove { items, now_ms: 5 });
-    let sizes: Vec<_> = gone.0.unwrap().into_iter().map(|a| a.0.unwrap().map(|e| e.size)).collect();
+    let gone = shard.remove(vec![object("k"), object("none")]);
+    let sizes: Vec<_> = gone.into_iter().map(|a| a.unwrap().entry.map(|e| e.size)).collect();
     assert_eq!(sizes, [Some(30), None]);
     let head = shard.head();
     assert_eq!((head.objects, head.bytes), (0, 0));
@@ -203,6 +220,7 @@ fn begin(shard: &mut Shard, key: &str, id: u8) -> WriteId {
         key: key.to_owned().into(),
         id: WriteId([id; 16]),
         upload: Upload { owner: "u".into(), ..Upload::default() },
+        ..Begin::default()
     };
     shard.call::<_, Answer<Nothing>>("upload", &call).0.unwrap();
     call.id
@@ -245,14 +263,14 @@ fn completion_takes_the_chosen_parts_and_discards_the_rest() {
             ..Complete::default()
         }
     };
-    let stale = shard.call::<_, Answer<Option<Entry>>>("complete", &complete(&parts[..2])).0;
+    let stale = shard.call::<_, Answer<Committed>>("complete", &complete(&parts[..2])).0;
     assert_eq!(stale, Err(Refusal::PartChanged {}));
     let chosen = [parts[0], parts[2]];
-    let done = shard.call::<_, Answer<Option<Entry>>>("complete", &complete(&chosen)).0;
-    assert_eq!(done.unwrap().map(|e| e.size), Some(old.size));
+    let done = shard.call::<_, Answer<Committed>>("complete", &complete(&chosen)).0;
+    assert_eq!(done.unwrap().replaced.map(|e| e.size), Some(old.size));
     assert_eq!(shard.data(), everything);
     assert_eq!(shard.head().bytes, 18_000_000);
-    let again = shard.call::<_, Answer<Option<Entry>>>("complete", &complete(&chosen)).0;
+    let again = shard.call::<_, Answer<Committed>>("complete", &complete(&chosen)).0;
     assert_eq!(again, Err(Refusal::NoUpload {}));
     assert_eq!(add(&mut shard, id, run_of(4, 5, 5)), Err(Refusal::NoUpload {}));
 }
@@ -308,10 +326,10 @@ fn many_parts_are_kept_apart_and_go_in_one_small_record() {
             now_ms: 7,
             ..Complete::default()
         };
-        shard.call::<_, Answer<Option<Entry>>>("complete", &complete).0.unwrap();
+        shard.call::<_, Answer<Committed>>("complete", &complete).0.unwrap();
         let all: BTreeSet<DataRef> = parts.iter().copied().collect();
         assert_eq!(shard.data(), all);
-        let read = Read { key: "k".into(), body: true };
+        let read = Read { key: "k".into(), body: true, version: None };
         let found = shard.call::<_, Answer<Option<Found>>>("read", &read).0.unwrap().unwrap();
         assert_eq!(found.detail.body, Body::Striped { manifest: manifest(&parts) });
 
@@ -319,9 +337,7 @@ fn many_parts_are_kept_apart_and_go_in_one_small_record() {
         if replace {
             shard.put("k", inline(1, 1)).unwrap();
         } else {
-            let items = vec![("k".into(), Condition::default())];
-            let _: Answer<Vec<Answer<Option<Entry>>>> =
-                shard.call("remove", &Remove { items, now_ms: 5 });
+            shard.remove(vec![object("k")]).remove(0).unwrap();
         }
         let after: usize = shard.0.omap.values().map(Bytes::len).sum();
         assert!(after < before + 200, "{before} {after}");
@@ -337,8 +353,7 @@ fn a_sealed_shard_takes_nothing_and_clears() {
     shard.put("k", inline(1, 1)).unwrap();
     let seal = |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Nothing {}).0;
     assert_eq!(seal(&mut shard), Err(Refusal::NotEmpty {}));
-    let items = vec![("k".into(), Condition::default())];
-    let _: Answer<Vec<Answer<Option<Entry>>>> = shard.call("remove", &Remove { items, now_ms: 5 });
+    shard.remove(vec![object("k")]).remove(0).unwrap();
     let id = begin(&mut shard, "k", 4);
     add(&mut shard, id, run_of(4, 1, 1)).unwrap();
     intend(&mut shard, run_of(5, 0, 0), None).unwrap();
@@ -371,10 +386,7 @@ fn lists_as_the_definition_says() {
     let mut shard = Shard::new();
     for key in &keys {
         shard
-            .call::<_, Answer<Option<Entry>>>(
-                "put",
-                &Put { key: key.clone().into(), ..inline(1, 1) },
-            )
+            .call::<_, Answer<Committed>>("put", &Put { key: key.clone().into(), ..inline(1, 1) })
             .0
             .unwrap();
     }
@@ -452,8 +464,8 @@ fn the_largest_manifest_fits_a_value() {
         ..Manifest::default()
     };
     let detail = Detail { body: Body::Striped { manifest }, ..Detail::default() }.to_bytes();
-    // Headers and user metadata are below 16 KiB.
-    assert!(detail.len() + (16 << 10) < crate::op::VALUE_BYTES_MAX, "{}", detail.len());
+    // Headers and user metadata are below 16 KiB, and so are ten tags.
+    assert!(detail.len() + (32 << 10) < crate::op::VALUE_BYTES_MAX, "{}", detail.len());
 }
 
 #[test]
@@ -468,56 +480,95 @@ fn hostile_input_is_an_error_of_every_method() {
 }
 
 #[test]
-fn names_of_buckets_are_taken_marked_and_freed() {
-    let mut object = MemoryObject::default();
-    let mut call = |name: &str, input: Bytes| {
-        let found = class::method(REGISTRY_CLASS, name).expect("a method of this name");
-        (found.code)(&mut object, input).expect("a well-formed call")
-    };
-    let record = |name: &str, owner: &str, id| BucketRecord {
-        id: BucketId([id; 8]),
-        name: name.into(),
-        owner: owner.into(),
-        ..BucketRecord::default()
-    };
-    for (name, owner, id) in [("bb", "u", 1), ("ba", "u", 2), ("bc", "u2", 3)] {
-        let input = CreateBucket { record: record(name, owner, id) }.to_bytes();
-        assert_eq!(Created::from_bytes(call("create", input)), Ok(Created::New {}));
+fn details_and_uploads_without_acl_are_still_read() {
+    #[derive(Default)]
+    struct OldDetail {
+        headers: std::collections::BTreeMap<String, String>,
+        metadata: std::collections::BTreeMap<String, Bytes>,
+        checksum: Option<Checksum>,
+        body: Body,
     }
-    let again = CreateBucket { record: record("bb", "u2", 9) }.to_bytes();
-    let present = Created::Present { record: record("bb", "u", 1) };
-    assert_eq!(Created::from_bytes(call("create", again)), Ok(present));
+    crate::codec_versioned!(OldDetail, 1, 1 { headers, metadata, checksum, body });
+    let old = OldDetail { body: Body::Inline { data: "x".into() }, ..OldDetail::default() };
+    let detail = Detail::from_bytes(old.to_bytes()).expect("a detail");
+    assert_eq!(detail.body, old.body);
+    assert_eq!(detail.acl, None);
+    let grant = Grant {
+        grantee: Grantee::Group { group: AclGroup::AllUsers {} },
+        permission: Permission::Read {},
+    };
+    let acl = Acl { grants: vec![grant] };
+    let detail = Detail { acl: Some(acl.clone()), ..detail };
+    assert_eq!(Detail::from_bytes(detail.to_bytes()), Ok(detail.clone()));
+    // An older reader passes over what it does not know.
+    assert_eq!(OldDetail::from_bytes(detail.to_bytes()).expect("a detail").body, detail.body);
+    // Version, compat, length, count of grants, group, which, permission.
+    assert_eq!(acl.to_bytes()[..], [1, 1, 7, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1]);
+    for cut in 0..acl.to_bytes().len() {
+        assert!(Acl::from_bytes(acl.to_bytes().slice(..cut)).is_err(), "{cut}");
+    }
+}
 
-    let list = |owner: Option<&str>, prefix: &str, after: &str, max| {
-        ListBuckets {
-            owner: owner.map(Into::into),
-            prefix: prefix.into(),
-            after: after.into(),
-            max,
-        }
-        .to_bytes()
+#[test]
+fn the_acl_of_an_object_changes_alone() {
+    let mut shard = Shard::new();
+    let data = shard.data();
+    assert!(data.is_empty());
+    let detail = Detail { body: Body::Inline { data: "x".into() }, ..Detail::default() };
+    let entry = Entry { size: 1, owner: "u".into(), modified_ms: 3, ..Entry::default() };
+    let put = Put { entry: entry.clone(), detail: detail.to_bytes(), ..Put::default() };
+    shard.put("k", put).expect("put");
+    let grantee = Grantee::User { id: "v".into() };
+    let acl = Acl { grants: vec![Grant { grantee, permission: Permission::ReadAcp {} }] };
+    let mut set = |key: &'static str, seen: Entry| {
+        let set = SetAcl { key: key.into(), version: None, seen, acl: acl.clone() };
+        shard.call::<_, Answer<Nothing>>("set_acl", &set).0
     };
-    let names = |bytes| {
-        let page = BucketPage::from_bytes(bytes).expect("a page");
-        (page.buckets.into_iter().map(|b| b.name).collect::<Vec<_>>().join(" "), page.more)
-    };
-    assert_eq!(names(call("list", list(None, "", "", 9))), ("ba bb bc".into(), false));
-    assert_eq!(names(call("list", list(Some("u"), "", "", 1))), ("ba".into(), true));
-    assert_eq!(names(call("list", list(Some("u"), "b", "ba", 9))), ("bb".into(), false));
+    let other = Entry { modified_ms: 4, ..entry.clone() };
+    assert_eq!(set("k", other), Err(Refusal::Precondition {}));
+    assert_eq!(set("none", entry.clone()), Err(Refusal::NoKey {}));
+    assert!(set("k", entry.clone()).is_ok());
+    let read = Read { key: "k".into(), body: true, version: None };
+    let found: Answer<Option<Found>> = shard.call("read", &read);
+    let found = found.0.expect("a shard").expect("an object");
+    assert_eq!(found.entry, entry);
+    assert_eq!(found.detail, Detail { acl: Some(acl), ..detail });
+}
 
-    let named = |id, removing| {
-        NamedBucket { name: "bb".into(), id: BucketId([id; 8]), removing }.to_bytes()
+#[test]
+fn entries_and_bodies_grow_and_stay_readable() {
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    struct OldEntry {
+        size: u64,
+        etag: ETag,
+        modified_ms: u64,
+        owner: String,
+        checksum_algorithm: u8,
+        striped: bool,
+        upload: Option<WriteId>,
+        sequence: u64,
+        named: bool,
+        delete_marker: bool,
+        lock: ObjectLock,
+    }
+    crate::codec_versioned!(OldEntry, 2, 2 {
+        size, etag, modified_ms, owner, checksum_algorithm, striped, upload,
+        sequence, named, delete_marker, lock,
+    });
+    let old = OldEntry { size: 7, owner: "u".into(), sequence: 3, ..OldEntry::default() };
+    let read = Entry::from_bytes(old.to_bytes()).expect("readable");
+    assert_eq!((read.size, read.sequence, read.content_type.as_str()), (7, 3, ""));
+    let new = Entry {
+        size: 8,
+        content_type: "text/x".into(),
+        listed: [("hash".to_owned(), "h".to_owned())].into(),
+        ..Entry::default()
     };
-    let answer = |bytes| Answer::<Nothing>::from_bytes(bytes).expect("an answer").0;
-    assert!(answer(call("ready", named(1, 0))).is_ok());
-    assert!(answer(call("condemn", named(2, 77))).is_err());
-    assert!(answer(call("condemn", named(1, 77))).is_ok());
-    assert!(answer(call("reprieve", named(1, 0))).is_ok());
-    assert!(answer(call("remove", named(1, 77))).is_err(), "a removal that was taken back");
-    assert!(answer(call("condemn", named(1, 78))).is_ok());
-    assert!(answer(call("remove", named(1, 78))).is_ok());
-    assert_eq!(names(call("list", list(Some("u"), "", "", 9))), ("ba".into(), false));
-    assert_eq!(names(call("doomed", Doomed { max: 9 }.to_bytes())), ("bb".into(), false));
-    call("forget", Forget { id: BucketId([1; 8]) }.to_bytes());
-    assert_eq!(names(call("doomed", Doomed { max: 9 }.to_bytes())), (String::new(), false));
+    assert_eq!(Entry::from_bytes(new.to_bytes()), Ok(new.clone()));
+    // Who does not know of content types reads the rest.
+    assert_eq!(OldEntry::from_bytes(new.to_bytes()).expect("readable").size, 8);
+    let body = Body::Segments { manifest: Bytes::from_static(b"[]") };
+    assert_eq!(body.to_bytes()[..], *b"\x03\x02\0\0\0[]");
+    let detail = Detail { body, ..Detail::default() };
+    assert_eq!(Detail::from_bytes(detail.to_bytes()), Ok(detail));
 }

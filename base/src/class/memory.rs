@@ -1,6 +1,7 @@
 //! An object in memory as a [`ClassContext`]: for tests and for the gateway's in-memory cluster.
 
 use super::{ClassContext, ClassError};
+use crate::Timestamp;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ pub struct MemoryObject {
     pub xattrs: BTreeMap<String, Bytes>,
     /// Ordered pairs.
     pub omap: BTreeMap<Bytes, Bytes>,
+    /// The clock that methods see.
+    pub now: Timestamp,
 }
 
 impl ClassContext for MemoryObject {
@@ -20,12 +23,16 @@ impl ClassContext for MemoryObject {
         self.exists
     }
 
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
     fn create(&mut self) {
         self.exists = true;
     }
 
     fn remove(&mut self) {
-        *self = MemoryObject::default();
+        *self = MemoryObject { now: self.now, ..MemoryObject::default() };
     }
 
     fn xattr(&mut self, name: &str) -> Result<Option<Bytes>, ClassError> {
