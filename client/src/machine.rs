@@ -348,10 +348,11 @@ impl Client {
         actions: &mut Vec<Action>,
     ) {
         match reply {
-            Reply::Answer { id, outcome } => {
+            Reply::Answer { id, epoch, outcome } => {
                 if (id.client, id.incarnation) == (self.config.client, self.config.incarnation) {
                     self.note_alive(daemon, session);
-                    self.handle_answer(now, (daemon, session), id.tid, outcome, actions);
+                    let from = (daemon, session, epoch);
+                    self.handle_answer(now, from, id.tid, outcome, actions);
                 }
             }
             Reply::Notify { notification } => {

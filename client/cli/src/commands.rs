@@ -1,8 +1,10 @@
 //! One file per noun. Most verbs are a command of the monitor's table and a table for people.
 
+pub(crate) mod bucket;
 pub(crate) mod config;
 pub(crate) mod erasure_profile;
 pub(crate) mod job;
+pub(crate) mod limits;
 pub(crate) mod node;
 pub(crate) mod object;
 pub(crate) mod osd;

@@ -76,7 +76,7 @@ enum Command {
     /// Count what is whole and verified
     #[command(subcommand)]
     Audit(commands::scrub::AuditCommand),
-    /// Objects of a pool, as they are (S3 has its own clients)
+    /// Objects of a pool, as they are (S3 has its own clients); buckets, quotas and rates of the gateways
     #[command(subcommand)]
     Object(commands::object::ObjectCommand),
     /// Users and their keys

@@ -375,6 +375,9 @@ impl Cluster {
             ("AWS_ACCESS_KEY_ID", keys.access_key.clone()),
             ("AWS_SECRET_ACCESS_KEY", keys.secret_key.clone()),
             ("AWS_DEFAULT_REGION", REGION.to_string()),
+            ("ST_AUTH", format!("{s3}/auth/v1.0")),
+            ("ST_USER", keys.access_key.clone()),
+            ("ST_KEY", keys.secret_key.clone()),
         ];
         env_file::write(&path, &values)?;
         let env = path.display().to_string();

@@ -138,6 +138,9 @@ fn one_process_keeps_data_and_keys_over_stops_and_kills() {
             "AWS_ACCESS_KEY_ID",
             "AWS_SECRET_ACCESS_KEY",
             "AWS_DEFAULT_REGION",
+            "ST_AUTH",
+            "ST_USER",
+            "ST_KEY",
         ]
     );
     let mode = fs::metadata(dir.path().join("store.env")).expect("there").permissions().mode();

@@ -241,18 +241,23 @@ impl Client {
     pub(super) fn handle_answer(
         &mut self,
         now: Time,
-        from: (DaemonId, u64),
+        (daemon, session, by): (DaemonId, u64, Epoch),
         tid: u64,
         outcome: Outcome,
         actions: &mut Vec<Action>,
     ) {
         let held = self.epoch();
         let Some(pending) = self.pending.get_mut(&tid) else { return }; // cancelled, or answered before
-        let is_current = matches!(
-            pending.state,
-            State::Sent { daemon, session, .. } if (daemon, session) == from
-        );
+        // Another sending went out since, elsewhere or by a later map: it may be under way, or done.
+        let is_current = match pending.state {
+            State::Sent { daemon: to, session: on, epoch, .. } => {
+                (to, on) == (daemon, session) && by >= epoch
+            }
+            _ => false,
+        };
         match outcome {
+            // What was done without an entry is known in its interval only: the later twin may do more.
+            Outcome::Done { .. } if pending.mutates && !is_current => {}
             Outcome::Done { version, user_version, results } => {
                 self.counters.answered += 1;
                 self.finish(now, tid, Ok(Done { version, user_version, results }), actions);
@@ -270,7 +275,6 @@ impl Client {
                     self.back_off(now, tid);
                 }
             }
-            // Of a sending that was given up: the one that went out since may be under way, or done.
             Outcome::Misdirected { .. } => {}
             Outcome::Refused { .. } if !is_current => {}
             Outcome::Refused { code, why } => {

@@ -170,7 +170,7 @@ fn write() -> Vec<Op> {
 }
 
 fn answer(request: &Request, outcome: Outcome) -> Reply {
-    Reply::Answer { id: request.id, outcome }
+    Reply::Answer { id: request.id, epoch: request.epoch, outcome }
 }
 
 fn done(request: &Request) -> Reply {
@@ -208,21 +208,29 @@ fn a_new_primary_gets_the_same_request_id() {
     let (to, _, again) = story.sent();
     assert_eq!((to, again.id, again.resend), (DaemonId(1), first.id, 1));
     assert_eq!(again.epoch, story.map.epoch);
-    // The old primary had committed it before it lost the lead: that is an answer too, and the only one.
+    // What the old primary says does not count any more: the twin may do what the old one refused.
     story.answer(0, session, done(&first));
-    assert!(story.result().is_ok());
-    story.answer(1, second_session, done(&again));
     assert_eq!(story.said, []);
+    story.answer(1, second_session, done(&again));
+    assert!(story.result().is_ok());
 }
 
 #[test]
 fn a_new_interval_of_the_same_primary_is_sent_again_and_activation_is_not() {
     let mut story = Story::begun();
     story.submit(write());
+    let (_, session, first) = story.sent();
     story.lead(2, 0);
-    assert_eq!(story.sent().2.resend, 1);
+    let (_, _, again) = story.sent();
+    assert_eq!(again.resend, 1);
     story.lead(2, 0);
     assert_eq!(story.said, []);
+    // An answer from the interval before, on the same session.
+    let refused = Outcome::Refused { code: -errno::ENOSPC, why: "full".into() };
+    story.answer(0, session, answer(&first, refused));
+    assert_eq!(story.said, []);
+    story.answer(0, session, done(&again));
+    assert!(story.result().is_ok());
 }
 
 #[test]

@@ -214,7 +214,8 @@ async fn serve(
         let reply = match leads && map.pg_of(POOL, &request.object).is_some() {
             true => lock(&memory).handle(&request, &sender),
             false => {
-                Reply::Answer { id: request.id, outcome: Outcome::Misdirected { epoch: map.epoch } }
+                let (id, epoch) = (request.id, map.epoch);
+                Reply::Answer { id, epoch, outcome: Outcome::Misdirected { epoch } }
             }
         };
         let mut out = Writer::new();
@@ -228,7 +229,7 @@ async fn serve(
 impl Memory {
     fn handle(&mut self, request: &Request, sender: &LinkSender) -> Reply {
         self.resent += u64::from(request.resend > 0);
-        let answer = |outcome| Reply::Answer { id: request.id, outcome };
+        let answer = |outcome| Reply::Answer { id: request.id, epoch: request.epoch, outcome };
         if let Some(known) = self.answers.get(&request.id) {
             return answer(known.clone());
         }

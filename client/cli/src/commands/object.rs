@@ -1,9 +1,12 @@
-//! `object`: the objects of a pool as they are, without S3.
+//! `object`: the objects of a pool as they are, without S3; and what operators say about the buckets of the gateways
+//! (`bucket.rs`, `limits.rs`).
 //!
 //! What is put from a file of up to 128 MiB is one object; longer files and pipes are striped over many
 //! (`store_client::Striper`), and `get` and `rm` find out by themselves which it is.
 #![allow(clippy::disallowed_methods)] // a file that was got is renamed into its place
 
+use super::bucket::{self, BucketCommand, LifecycleCommand};
+use super::limits::{self, QosCommand, QuotaCommand};
 use crate::cluster::Connection;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -89,6 +92,18 @@ pub(crate) enum ObjectCommand {
     /// Ordered keys of an object
     #[command(subcommand)]
     Omap(PairCommand),
+    /// Buckets of the gateways
+    #[command(subcommand)]
+    Bucket(BucketCommand),
+    /// What users and buckets of the gateways may hold
+    #[command(subcommand)]
+    Quota(QuotaCommand),
+    /// How fast users and buckets of the gateways may go
+    #[command(subcommand)]
+    Qos(QosCommand),
+    /// The workers of lifecycle rules
+    #[command(subcommand)]
+    Lifecycle(LifecycleCommand),
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -190,6 +205,10 @@ pub(crate) async fn run(
             let work = work(&verb.at().pool).await?;
             work.omap(verb).await
         }
+        ObjectCommand::Bucket(verb) => bucket::run(verb, connection, output).await,
+        ObjectCommand::Quota(verb) => limits::quota(verb, connection, output).await,
+        ObjectCommand::Qos(verb) => limits::qos(verb, connection, output).await,
+        ObjectCommand::Lifecycle(verb) => bucket::lifecycle(verb, connection, output).await,
     }
 }
 

@@ -164,6 +164,8 @@ fn gateway(role: &RoleName, plan: &Plan) -> Config<store_gateway::config::Config
         monitors: vec![host_port(plan.monitor()?)],
         listen: ListenAddress(plan.s3()?),
         admin_listen: ListenAddress(plan.admin()?),
+        // Every name below `localhost` is this machine.
+        website_domains: vec!["web.localhost".to_string()],
         ..Default::default()
     })
 }
