@@ -6,6 +6,7 @@
 
 use super::commands::{ReadContext, time};
 use super::pools;
+use super::scrub;
 use super::settings;
 use super::status::{PgState, pg_states};
 use serde_json::{Map, Value, json};
@@ -120,7 +121,25 @@ pub(crate) fn work(context: &ReadContext<'_>) -> BTreeMap<String, Work> {
             job.state = one.state_of(kind, job.state);
         }
     }
+    work.extend(scrub_work(context));
     work
+}
+
+/// Walks that are under way or ordered, as one job.
+fn scrub_work(context: &ReadContext<'_>) -> Option<(String, Work)> {
+    let progress = scrub::progress(context);
+    let pgs = progress.running + progress.waiting + progress.paused;
+    let job = Work {
+        kind: "scrub",
+        what: "reading copies and comparing them".into(),
+        state: if progress.paused == pgs { "paused" } else { "running" },
+        left: Amount {
+            pgs,
+            objects: progress.objects.saturating_sub(progress.objects_done),
+            bytes: progress.bytes.saturating_sub(progress.bytes_done),
+        },
+    };
+    (pgs > 0).then(|| ("scrub".to_string(), job))
 }
 
 fn id_of_drain(id: DaemonId) -> String {

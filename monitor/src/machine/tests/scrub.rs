@@ -137,6 +137,11 @@ fn an_order_goes_when_all_have_carried_it_out() {
     });
     world.pass(3000);
     assert_eq!(world.map().scrubs.len(), 2);
+    let jobs = world.json(r#"{"prefix": "job ls"}"#);
+    assert_eq!(
+        (&jobs["jobs"][0]["id"], &jobs["jobs"][0]["state"]),
+        (&json!("scrub"), &json!("running"))
+    );
     tell(&mut world, |report| report.scrub_order_done = all);
     world.pass(3000);
     assert_eq!(world.map().scrubs.len(), 1, "one group's own is left");
@@ -145,6 +150,7 @@ fn an_order_goes_when_all_have_carried_it_out() {
     assert_eq!(world.map().scrubs.len(), 1);
     assert_eq!(world.command(r#"{"prefix": "scrub stop"}"#).code, 0);
     assert!(world.map().scrubs.is_empty());
+    assert_eq!(world.json(r#"{"prefix": "job ls"}"#)["jobs"], json!([]));
 }
 
 #[test]
