@@ -224,6 +224,7 @@ impl<S: Store> Daemon<S> {
             Timer::Split => self.split_next(),
             Timer::Copies => self.core.wake_copies(),
             Timer::Scrub => self.look_for_scrubs(),
+            Timer::NextScrub => self.start_scrubs(),
             Timer::Monitor => {} // every step ends with a look at what is due
             Timer::Pg(id) => self.with(id, |pg, core| {
                 if pg.wake.is_some_and(|at| at <= core.now) {

@@ -317,6 +317,27 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// The placement group that the step is about.
+    pub fn pg(&self) -> Option<PgId> {
+        match self {
+            Write::Super { .. } => None,
+            Write::CreatePg { pg }
+            | Write::RemovePg { pg }
+            | Write::SplitPg { pg, .. }
+            | Write::Meta { pg, .. }
+            | Write::Stage { pg, .. }
+            | Write::Follow { pg, .. }
+            | Write::Apply { pg, .. }
+            | Write::DropStaged { pg, .. }
+            | Write::TrimLog { pg, .. }
+            | Write::ReplaceLog { pg, .. }
+            | Write::Install { pg, .. }
+            | Write::RemoveObject { pg, .. } => Some(*pg),
+        }
+    }
+}
+
 /// All that a placement group keeps besides objects, for the start of a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PgState {

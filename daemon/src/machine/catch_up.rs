@@ -24,7 +24,7 @@ use super::message::{PeerMessage, Trimmed};
 use super::pg::{Pg, Progress, Replica, Role, Synced, key};
 use super::takeover::Join;
 use crate::store::{LogEntry, Store, Write};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use store_base::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use store_base::object::ObjectInfo;
 use store_base::{DaemonId, ObjectName, Time, Version};
@@ -117,6 +117,10 @@ impl Pg {
         if can_feed && join.nonce == progress.nonce {
             progress.synced = true;
             self.resend(core, from, join.head);
+            return;
+        }
+        // Its numbers grow: it has wished again since, and heeds no answer to this.
+        if join.wish < progress.nonce {
             return;
         }
         if self.slots.is_some() && primary.asked != Some(from) && !can_adopt {
@@ -300,16 +304,20 @@ impl Pg {
 
     /// Entries went by without effect: what is missing must be at least of their versions.
     pub(crate) fn note_lacking<S: Store>(&mut self, core: &mut Core<S>, passed: &[Version]) {
-        let mut gone = Vec::new();
+        let mut gone = BTreeSet::new();
         for version in passed {
             let Some(entry) = self.log.entry(*version) else { continue };
             let Some(catch_up) = &mut self.catch_up else { return };
-            let Some(need) = catch_up.missing.get_mut(&entry.object) else { continue };
+            let object = &entry.object;
             if entry.removes {
-                catch_up.missing.remove(&entry.object);
-                gone.push(entry.object.clone());
-            } else {
+                if catch_up.missing.remove(object).is_some() {
+                    gone.insert(object.clone());
+                }
+            } else if let Some(need) = catch_up.missing.get_mut(object) {
                 *need = entry.version;
+            } else if gone.remove(object) {
+                // Removed and made again in one pass: what made it had no effect here either.
+                catch_up.missing.insert(object.clone(), entry.version);
             }
         }
         for object in gone {

@@ -6,6 +6,7 @@ use super::event::{Action, LinkId, MonitorRequest};
 use super::lease::Peer;
 use super::message::{CommitPoint, Nonce, PeerMessage};
 use super::pace::Pace;
+use super::queue::Recent;
 use super::report::Monitor;
 use super::room::Credit;
 use super::scrub::ScrubCore;
@@ -76,6 +77,8 @@ pub(crate) enum Timer {
     Copies,
     /// What is to be scrubbed.
     Scrub,
+    /// A scrub has ended: the next may begin.
+    NextScrub,
     /// A placement group.
     Pg(PgId),
 }
@@ -129,6 +132,8 @@ pub(crate) struct Core<S> {
     pub(crate) clients: BTreeMap<ClientId, LinkId>,
     pub(crate) pace: Pace,
     pub(crate) waiting_bytes: usize,
+    /// Final answers to mutations that made no entry.
+    pub(crate) recent: Recent,
     pub(crate) jobs_open: usize,
     pub(crate) pulls_open: usize,
     /// Placement groups that would pull if there were room, and how urgent each is.
@@ -181,6 +186,7 @@ impl<S: Store> Core<S> {
             clients: BTreeMap::new(),
             pace: Pace::default(),
             waiting_bytes: 0,
+            recent: Recent::default(),
             jobs_open: 0,
             pulls_open: 0,
             pulls_wanted: BTreeMap::new(),
@@ -273,7 +279,8 @@ impl<S: Store> Core<S> {
     }
 
     pub(crate) fn answer(&mut self, link: LinkId, id: RequestId, outcome: Outcome) {
-        self.out.push(Action::ToClient { link, reply: Reply::Answer { id, outcome } });
+        let epoch = self.map.epoch;
+        self.out.push(Action::ToClient { link, reply: Reply::Answer { id, epoch, outcome } });
     }
 
     pub(crate) fn refuse(&mut self, link: LinkId, id: RequestId, errno: i32, why: &str) {

@@ -16,7 +16,7 @@ use super::event::LinkId;
 use super::execute::{Done, Overlay};
 use super::log::Log;
 use super::message::{Nonce, Trimmed};
-use super::queue::{Queue, Recent};
+use super::queue::Queue;
 use super::read::Job;
 use super::scrub::{Scrub, ScrubRecord};
 use super::slots::{Fetching, Gather, Layout};
@@ -158,12 +158,16 @@ pub(crate) enum Waiter {
         /// The request was a mutation.
         mutates: bool,
     },
+    /// The same as the answer of the same request, which waits before it.
+    Twin { link: LinkId, id: RequestId },
 }
 
 impl Waiter {
     pub(crate) fn whom(&self) -> (LinkId, RequestId) {
         match self {
-            Waiter::Entry { link, id } | Waiter::Answer { link, id, .. } => (*link, *id),
+            Waiter::Entry { link, id }
+            | Waiter::Answer { link, id, .. }
+            | Waiter::Twin { link, id } => (*link, *id),
         }
     }
 }
@@ -211,8 +215,8 @@ pub(crate) struct Pg {
     pub(crate) role: Role,
     pub(crate) queue: Queue,
     pub(crate) waiters: BTreeMap<Version, Vec<Waiter>>,
-    /// Final answers to mutations that made no entry.
-    pub(crate) recent: Recent,
+    /// At which version a mutation waits that was answered without an entry; some do so no more.
+    pub(crate) answering: BTreeMap<RequestId, Version>,
     /// Effects of entries, for watches, when they are committed.
     pub(crate) effects: BTreeMap<Version, (RequestId, ObjectName, Done)>,
     pub(crate) watches: Watches,
@@ -257,7 +261,7 @@ impl Pg {
             role: Role::Idle,
             queue: Queue::default(),
             waiters: BTreeMap::new(),
-            recent: Recent::default(),
+            answering: BTreeMap::new(),
             effects: BTreeMap::new(),
             watches: Watches::new(seed),
             notifying: BTreeMap::new(),

@@ -64,13 +64,28 @@ pub(crate) enum Wait {
     Object,
 }
 
+/// How many answers are kept at most, and how many bytes of them.
+const RECENT_MAX: usize = 65_536;
+const RECENT_BYTES_MAX: usize = 16 << 20;
+
 /// Final answers to mutations that made no entry, of late: a duplicate that was on its way, or waits behind
 /// its twin, must not be executed after the client was told of a failure. Entries need this not: the log
-/// has them. It may be volatile, because a duplicate waits nowhere but here.
+/// has them. It may be volatile, because a duplicate waits nowhere but here: one that waits elsewhere is of an
+/// interval that is over (`Pg::is_outdated`). One for all groups: the twin may be in a part that was split off.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     answers: BTreeMap<RequestId, Outcome>,
     order: VecDeque<RequestId>,
+    bytes: usize,
+}
+
+/// About how many bytes a kept answer takes.
+fn outcome_bytes(outcome: &Outcome) -> usize {
+    128 + match outcome {
+        Outcome::Done { results, .. } => results.iter().map(|result| 32 + result.data.len()).sum(),
+        Outcome::Refused { why, .. } => why.len(),
+        Outcome::Misdirected { .. } => 0,
+    }
 }
 
 impl Recent {
@@ -78,13 +93,16 @@ impl Recent {
         self.answers.get(id)
     }
 
-    pub(crate) fn add(&mut self, id: RequestId, outcome: Outcome, max: usize) {
-        if self.answers.insert(id, outcome).is_none() {
-            self.order.push_back(id);
+    pub(crate) fn add(&mut self, id: RequestId, outcome: Outcome) {
+        self.bytes += outcome_bytes(&outcome);
+        match self.answers.insert(id, outcome) {
+            Some(old) => self.bytes -= outcome_bytes(&old),
+            None => self.order.push_back(id),
         }
-        while self.order.len() > max {
-            let oldest = self.order.pop_front().expect("there are more than max");
-            self.answers.remove(&oldest);
+        while self.order.len() > RECENT_MAX || self.bytes > RECENT_BYTES_MAX {
+            let Some(oldest) = self.order.pop_front() else { return };
+            let gone = self.answers.remove(&oldest);
+            self.bytes -= gone.map_or(0, |outcome| outcome_bytes(&outcome));
         }
     }
 }

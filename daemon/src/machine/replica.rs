@@ -95,6 +95,10 @@ impl Pg {
         if core.submit(None, vec![apply]).is_ok() {
             self.note_lacking(core, &except);
             self.note_applied(core, to);
+            // The last object that was missing may have been removed: then nothing else says that all is there.
+            if !except.is_empty() {
+                self.continue_catch_up(core);
+            }
         }
     }
 

@@ -5,6 +5,9 @@
 //! - Nothing is executed but while the group serves: active, every lease held, the right map.
 //! - A mutation whose request id is in the log is never executed again: its answer waits for the entry,
 //!   or is there. One whose entry may have been trimmed is refused.
+//! - A mutation that was answered without an entry is not executed later: this daemon has the answer, and
+//!   other daemons send away what was sent before their interval began. Clients heed an answer
+//!   to their last sending only, by a map at least as new as theirs was.
 //! - An object is not read while the log has an entry for it from before this interval that is not
 //!   known to be committed (R10), and not touched while its copy here is known to be damaged.
 //! - An object is not changed while a copy of it is being sent, or a mutation of it reads bytes.
@@ -189,8 +192,15 @@ impl Pg {
                 }
                 return Admission::Done;
             }
-            if let Some(outcome) = self.recent.answer(&id) {
-                core.answer(link, id, outcome.clone());
+            if let Some(outcome) = core.recent.answer(&id).cloned() {
+                core.answer(link, id, outcome);
+                return Admission::Done;
+            }
+            if self.join_twin(link, id) {
+                return Admission::Done;
+            }
+            if self.is_outdated(request) {
+                core.misdirected(link, id);
                 return Admission::Done;
             }
             if request.resend > 0 && self.trimmed.may_have(&id) {
@@ -224,6 +234,31 @@ impl Pg {
             .with_slots(self.slots.is_some());
         let execution = execute::execute(&view, request, core.wall());
         self.conclude(core, waiting, execution)
+    }
+
+    /// Whether the same mutation has its answer, without an entry, and that waits for open entries: then this one
+    /// gets the same. What it finds now may be something else.
+    fn join_twin(&mut self, link: LinkId, id: RequestId) -> bool {
+        let Some(version) = self.answering.get(&id) else { return false };
+        let is_twin =
+            |waiter: &Waiter| matches!(waiter, Waiter::Answer { id: of, .. } if *of == id);
+        match self.waiters.get_mut(version) {
+            Some(waiters) if waiters.iter().any(is_twin) => {
+                waiters.push(Waiter::Twin { link, id });
+                true
+            }
+            _ => {
+                self.answering.remove(&id);
+                false
+            }
+        }
+    }
+
+    /// Whether a mutation was sent by a map from before this interval: it must not happen any more. Its client may
+    /// have had the final answer of a twin, from who led an earlier interval by a map at least as new as that
+    /// of every twin (`Reply::Answer`); else it sends the mutation again by the new map.
+    fn is_outdated(&self, request: &Request) -> bool {
+        request.epoch < self.known.since
     }
 
     /// Answers from the log.
@@ -328,6 +363,7 @@ impl Pg {
             Ok(Some(info)) => info.version,
             _ => Version::ZERO,
         };
+        let id = request.id;
         let outcome = Outcome::Done {
             version,
             user_version: done.user_version,
@@ -336,9 +372,10 @@ impl Pg {
         let object = request.object.clone();
         let mutates = request.is_mutation();
         let done = Box::new(done);
-        let waiter = Waiter::Answer { link, id: request.id, object, done, outcome, mutates };
+        let waiter = Waiter::Answer { link, id, object, done, outcome, mutates };
         match self.newest_open(&request.object) {
             Some(open) if mutates => {
+                self.answering.insert(id, open);
                 self.waiters.entry(open).or_default().push(waiter);
             }
             _ => self.tell(core, waiter),

@@ -170,6 +170,11 @@ impl PgView<'_> {
         }
     }
 
+    /// There is something of it in the store: what was here of another slot is not.
+    pub fn is_stored(&self) -> bool {
+        self.pg.stored
+    }
+
     /// Whether not everything has been compared with what the primary has.
     pub fn is_scanning(&self) -> bool {
         self.pg.catch_up.as_ref().is_some_and(CatchUp::is_scanning)

@@ -130,7 +130,7 @@ impl Pg {
         why: &str,
     ) {
         let outcome = Outcome::Refused { code: -errno, why: why.to_string() };
-        self.recent.add(id, outcome.clone(), core.config.waiting_requests_max);
+        core.recent.add(id, outcome.clone());
         core.answer(link, id, outcome);
     }
 
@@ -200,12 +200,24 @@ impl Pg {
     pub(crate) fn advance_commit<S: Store>(&mut self, core: &mut Core<S>) {
         let is_writable = self.is_writable();
         let Role::Primary(primary) = &mut self.role else { return };
-        // With slots what the interval began with is decided however few the members are.
-        let is_decided = self.slots.is_some();
-        if primary.phase != Phase::Active || !(is_writable || is_decided) {
+        if primary.phase != Phase::Active {
             return;
         }
-        let mut to = if is_writable { primary.stored } else { primary.stored.min(primary.began) };
+        // With slots what the interval began with is decided however few the members are.
+        let is_decided = self.slots.is_some();
+        let began = primary.stored.min(primary.began);
+        let mut to = match (is_writable, is_decided) {
+            (true, _) => primary.stored,
+            (false, true) => began,
+            // Of copies only what was committed before: whatever anybody has applied. A learner that is ahead in
+            // this could not be caught up, and with too few members the group would wait for it for ever.
+            (false, false) => {
+                let all = primary.members.values().chain(primary.learners.values());
+                let applied = all.filter(|progress| progress.synced).map(|p| p.applied).max();
+                let known = applied.filter(|applied| self.log.reaches(*applied));
+                began.min(known.unwrap_or(Version::ZERO))
+            }
+        };
         let is_planted = core.config.fault == Fault::OneSlotLess && self.slots.is_some();
         for daemon in primary.needed().skip(usize::from(is_planted)).collect::<Vec<_>>() {
             let stored = primary.progress(daemon).map_or(Version::ZERO, |progress| progress.stored);
@@ -277,7 +289,11 @@ impl Pg {
             for waiter in waiters {
                 match waiter {
                     Waiter::Entry { link, id } => self.answer_entry(core, link, id, version),
-                    waiter => self.tell(core, waiter),
+                    Waiter::Twin { link, id } => match core.recent.answer(&id).cloned() {
+                        Some(outcome) => core.answer(link, id, outcome),
+                        None => core.misdirected(link, id),
+                    },
+                    waiter @ Waiter::Answer { .. } => self.tell(core, waiter),
                 }
             }
         }
@@ -287,7 +303,8 @@ impl Pg {
     pub(crate) fn tell<S: Store>(&mut self, core: &mut Core<S>, waiter: Waiter) {
         let Waiter::Answer { link, id, object, done, outcome, mutates } = waiter else { return };
         if mutates {
-            self.recent.add(id, outcome.clone(), core.config.waiting_requests_max);
+            core.recent.add(id, outcome.clone());
+            self.answering.remove(&id);
         }
         if Watches::keeps_back(&done) {
             self.notifying.insert(id, (link, object.clone()));
@@ -396,6 +413,7 @@ impl Pg {
 
     /// Everybody whose request was let in and is not answered, but for those who wait for the medium.
     fn take_waiting(&mut self) -> Vec<(LinkId, RequestId)> {
+        self.answering.clear();
         let waiters = std::mem::take(&mut self.waiters).into_values().flatten();
         let notifying = std::mem::take(&mut self.notifying);
         let notifying = notifying.into_iter().map(|(id, (link, _))| (link, id));

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use store_base::codec::{Decode, Encode, Writer};
 use store_base::op::{Op, Outcome, PAYLOAD_BYTES_MAX, Reply, Request, errno};
-use store_base::{ClientId, RequestId, Time};
+use store_base::{ClientId, Epoch, RequestId, Time};
 use store_shell::clock;
 use store_shell::link::{FRAME_BYTES_MAX, Link, LinkReceiver};
 use tokio::sync::Notify;
@@ -194,7 +194,7 @@ impl Clients {
     /// Sends an answer or notification; dropped if the stream has gone.
     pub(crate) fn send(&self, link: LinkId, reply: &Reply) {
         let Some(client) = self.links.borrow().get(&link).cloned() else { return };
-        if let Reply::Answer { id, outcome } = reply {
+        if let Reply::Answer { id, outcome, .. } = reply {
             self.settle(&client, *id, outcome);
         }
         let mut out = Writer::new();
@@ -213,7 +213,7 @@ impl Clients {
             format!("this is the session of client {}, not of client {}", client.id, id.client);
         let outcome = Outcome::Refused { code: -errno::EPERM, why };
         let mut out = Writer::new();
-        Reply::Answer { id, outcome }.encode(&mut out);
+        Reply::Answer { id, epoch: Epoch(u32::MAX), outcome }.encode(&mut out);
         client.outbox.send(out.into_rope());
     }
 
@@ -221,10 +221,10 @@ impl Clients {
     fn too_large(&self, reply: &Reply, bytes: usize) -> Writer {
         tracing::error!(bytes, "an answer is larger than a frame");
         let mut out = Writer::new();
-        if let Reply::Answer { id, .. } = reply {
+        if let Reply::Answer { id, epoch, .. } = reply {
             let why = format!("the answer has {bytes} bytes, more than a frame takes");
             let outcome = Outcome::Refused { code: -errno::E2BIG, why };
-            Reply::Answer { id: *id, outcome }.encode(&mut out);
+            Reply::Answer { id: *id, epoch: *epoch, outcome }.encode(&mut out);
         }
         out
     }
@@ -353,7 +353,7 @@ mod tests {
             for expected in [1, 2] {
                 let answer = link.receiver.recv().await.expect("open").expect("an answer");
                 match Reply::from_bytes(answer).expect("a reply") {
-                    Reply::Answer { id, outcome: Outcome::Refused { code, why } } => {
+                    Reply::Answer { id, outcome: Outcome::Refused { code, why }, .. } => {
                         assert_eq!((id.tid, code), (expected, -errno::EPERM));
                         assert!(why.contains("client"), "{why}");
                     }

@@ -65,7 +65,6 @@ pub fn check_pgs(batch: &[Write], is_here: impl Fn(PgId) -> bool) -> Result<(), 
                 changed.insert(*pg, false);
                 continue;
             }
-            Write::Super { .. } => continue,
             Write::SplitPg { pg, from, to } => {
                 for child in pg.children(*from, *to) {
                     let is_here = changed.insert(child, true).unwrap_or_else(|| is_here(child));
@@ -73,15 +72,10 @@ pub fn check_pgs(batch: &[Write], is_here: impl Fn(PgId) -> bool) -> Result<(), 
                 }
                 *pg
             }
-            Write::Meta { pg, .. }
-            | Write::Stage { pg, .. }
-            | Write::Follow { pg, .. }
-            | Write::Apply { pg, .. }
-            | Write::DropStaged { pg, .. }
-            | Write::TrimLog { pg, .. }
-            | Write::ReplaceLog { pg, .. }
-            | Write::Install { pg, .. }
-            | Write::RemoveObject { pg, .. } => *pg,
+            write => match write.pg() {
+                Some(pg) => pg,
+                None => continue,
+            },
         };
         if !changed.get(&pg).copied().unwrap_or_else(|| is_here(pg)) {
             return Err(StoreError::NoPg(pg));

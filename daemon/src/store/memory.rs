@@ -463,6 +463,13 @@ impl Medium {
         state.damaged.push((pg, object.clone(), how));
     }
 
+    /// Whether a batch that is not durable yet changes a placement group. Harm done meanwhile comes before
+    /// the batch for what is durable, and after it for the store that is open.
+    pub fn is_changing(&self, pg: PgId) -> bool {
+        let state = self.state();
+        state.pending.iter().any(|(_, batch)| batch.iter().any(|write| write.pg() == Some(pg)))
+    }
+
     /// Whether reads of the object's bytes fail.
     pub fn is_damaged(&self, pg: PgId, object: &ObjectName) -> bool {
         let state = self.state();

@@ -40,8 +40,11 @@ pub struct ScrubConfig {
     pub mends_max: u32,
     /// How long to wait after something that did not work out.
     pub retry: Duration,
-    /// After this long a group with inconsistent objects is walked again.
-    pub retry_bad: Duration,
+    /// A group with a bad object is walked again after as long as that has been known, but not sooner and not later
+    /// than this: a medium that failed once is soon well again.
+    pub retry_bad_min: Duration,
+    /// See `retry_bad_min`.
+    pub retry_bad_max: Duration,
     /// How often the position of a walk is made durable, here and at the members.
     pub save_every: Duration,
     /// Inconsistent objects of a group that are known by name.
@@ -69,7 +72,8 @@ impl Default for ScrubConfig {
             hold_max: Duration::from_secs(5),
             mends_max: 4,
             retry: Duration::from_secs(30),
-            retry_bad: Duration::from_secs(3600),
+            retry_bad_min: Duration::from_secs(60),
+            retry_bad_max: Duration::from_secs(3600),
             save_every: Duration::from_secs(10),
             bad_max: 256,
         }

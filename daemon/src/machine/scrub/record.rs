@@ -68,7 +68,7 @@ pub struct ScrubRecord {
     pub deep: u64,
     /// The last order carried out.
     pub order_done: u64,
-    /// Objects of which a copy is known to be bad.
+    /// Objects of which a copy is known to be bad. The one without a name stands for names that cannot be listed.
     pub bad: BTreeMap<ObjectName, Inconsistency>,
     /// How many more there are than have room in `bad`.
     pub bad_beyond: u64,
@@ -144,6 +144,8 @@ impl ScrubRecord {
         if run.skipped > 0 {
             return;
         }
+        // Names were listed to the end, though it may not have gone at the first try.
+        self.bad.remove(&ObjectName::default());
         // The last walk counts, though an earlier one began later by a clock that was wrong then.
         self.light = run.started;
         if run.deep {
@@ -222,6 +224,8 @@ mod tests {
         record.run = Some(ScrubRun { deep: false, ..run.clone() });
         record.finish();
         assert_eq!((record.deep, record.light, record.errors()), (6, 9, 3));
+        let unlisted = Inconsistency { seen: run.started, ..Inconsistency::default() };
+        record.note_bad(ObjectName::default(), unlisted, 10);
         record.run = Some(run);
         record.finish();
         assert_eq!((record.deep, record.errors()), (9, 1));

@@ -12,6 +12,9 @@ use crate::store::Store;
 use std::time::Duration;
 use store_base::PgId;
 
+/// By how many seconds the clocks of two daemons may differ.
+const AHEAD_MAX: u64 = 300;
+
 /// Why a group is to be walked; the least is the most urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
@@ -36,6 +39,12 @@ impl<S: Store> Daemon<S> {
             }
             pg.forget_order_taken_back(core);
         }
+        self.start_scrubs();
+    }
+
+    /// Begins what is due, as far as there is room.
+    pub(crate) fn start_scrubs(&mut self) {
+        let core = &self.core;
         let room = core.config.scrub.walks_max.saturating_sub(core.scrub.walking.len());
         if room == 0 {
             return;
@@ -108,14 +117,20 @@ impl Pg {
             return (may_deep || !run.deep).then_some(Due::Interrupted);
         }
         let now = core.wall().secs;
-        let verified = self.verified_since(core);
+        let verified = credible(self.verified_since(core), now);
         let deep_at = due_at(verified, limits.deep_interval, self.id);
-        let bad_at = record.bad.values().map(|bad| bad.seen + limits.retry_bad.as_secs()).min();
+        let again = |known: u64| {
+            known.clamp(limits.retry_bad_min.as_secs(), limits.retry_bad_max.as_secs())
+        };
+        let bad_at =
+            record.bad.values().map(|bad| bad.seen + again(bad.seen.saturating_sub(bad.since)));
+        let bad_at = bad_at.min();
         let deep_at = [deep_at, bad_at].into_iter().flatten().min().filter(|at| *at <= now);
         if let Some(at) = deep_at.filter(|_| may_deep) {
             return Some(Due::Deep(at));
         }
-        let light_at = due_at(record.light.max(verified), limits.interval, self.id);
+        let light = credible(record.light, now).max(verified);
+        let light_at = due_at(light, limits.interval, self.id);
         light_at.filter(|at| *at <= now).map(Due::Light)
     }
 
@@ -141,6 +156,11 @@ impl Pg {
         };
         self.begin_walk(core, run);
     }
+}
+
+/// A stamp from the future is of a clock that was wrong, and says nothing: the monitor takes it for none, too.
+fn credible(stamp: u64, now: u64) -> u64 {
+    if stamp > now + AHEAD_MAX { 0 } else { stamp }
 }
 
 /// When a group is due whose last walk was `last`, if it is ever.
@@ -171,5 +191,10 @@ mod tests {
             assert!(count < 51, "{count} of 256 in part {part}");
         }
         assert_eq!(due_at(1000, Duration::ZERO, PgId::default()), None);
+        // What was walked when the clock was two hours ahead is due at once.
+        assert_eq!(
+            [99_000, 100_000 + AHEAD_MAX, 107_200].map(|at| credible(at, 100_000)),
+            [99_000, 100_000 + AHEAD_MAX, 0]
+        );
     }
 }

@@ -12,7 +12,7 @@ use super::compare::{Evidence, Verdict, compare, tell};
 use super::digest::{Answer, Ask, Digest, Scope};
 use super::record::{Inconsistency, ScrubRun};
 use crate::machine::config::Fault;
-use crate::machine::core::Core;
+use crate::machine::core::{Core, Timer};
 use crate::machine::message::PeerMessage;
 use crate::machine::pg::{Pg, Phase, Role};
 use crate::store::Store;
@@ -495,6 +495,8 @@ impl Pg {
             found = run.found, repaired = run.repaired, skipped = run.skipped, "scrub ended");
         record.finish();
         self.stop_walk(core);
+        // The next group at once: most are small.
+        core.set_timer(core.now, Timer::NextScrub);
         if run.skipped > 0 {
             self.scrub.not_before = core.now + core.config.scrub.retry;
         }

@@ -96,6 +96,7 @@ impl Pg {
             let (link, id) = waiter.whom();
             core.misdirected(link, id);
         }
+        self.answering.retain(|_, version| *version <= truth);
         self.effects.retain(|version, _| *version <= truth);
     }
 

@@ -1,12 +1,12 @@
 //! Limits and refusals: what clients are told when something is full, fenced, too much, or too long ago.
 
 use super::world::{PG, World};
-use crate::machine::{Action, Config, Event};
+use crate::machine::{Action, Config, Event, PeerMessage};
 use std::time::Duration;
 use store_base::map::osd::OPTION_OVER_QUOTA;
 use store_base::map::{OsdMap, Pool};
 use store_base::op::{Op, Outcome, errno};
-use store_base::{ClientId, DaemonId, Machine, PoolId};
+use store_base::{ClientId, DaemonId, Machine, PoolId, Version};
 
 /// Three daemons with an active group, led by 0.
 fn active(config: Config) -> World {
@@ -270,4 +270,117 @@ fn a_group_that_the_store_has_lost_is_filled_again_and_never_served() {
         assert_eq!(all[0].len(), 10);
         assert!(all[0] == all[1] && all[1] == all[2]);
     }
+}
+
+#[test]
+fn a_failure_that_is_not_told_yet_stands_for_its_twin_too() {
+    let mut world = active(Config::default());
+    // Nothing becomes committed.
+    world.nodes.get_mut(&DaemonId(1)).expect("a daemon").disk_held = true;
+    world.answers.clear();
+    let create = || vec![Op::Create { exclusive: true }];
+    world.ask(DaemonId(0), 1, 1, 0, "a", write(1));
+    world.ask(DaemonId(0), 1, 2, 0, "a", create());
+    world.ask(DaemonId(0), 1, 3, 0, "a", vec![Op::Delete {}]);
+    world.ask(DaemonId(0), 1, 2, 1, "a", create());
+    world.run(Duration::from_millis(50));
+    assert!(world.answers.is_empty(), "{:?}", world.answers);
+    world.nodes.get_mut(&DaemonId(1)).expect("a daemon").disk_held = false;
+    world.run(Duration::from_millis(200));
+    let codes: Vec<(u64, i32)> = world
+        .answers
+        .iter()
+        .map(|(_, id, outcome)| match outcome {
+            Outcome::Done { results, .. } => (id.tid, results.last().expect("a result").code),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(codes, [(1, 0), (2, -errno::EEXIST), (2, -errno::EEXIST), (3, 0)]);
+    assert_eq!(world.contents(DaemonId(0)).len(), 0);
+}
+
+#[test]
+fn a_learner_that_has_applied_more_than_the_only_member_is_caught_up() {
+    let mut world = active(Config::default());
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+    world.run(Duration::from_secs(1));
+    // Committed, as the others know and daemon 2, which has it too, does not.
+    world.answers.clear();
+    world.ask(DaemonId(0), 1, 2, 0, "b", write(2));
+    while world.answers.is_empty() {
+        world.run(Duration::from_micros(100));
+    }
+    world.cut(DaemonId(0), DaemonId(2));
+    world.cut(DaemonId(1), DaemonId(2));
+    world.auto = false;
+    world.run(Duration::from_millis(300));
+    world.change(|record| {
+        record.primary = DaemonId(2);
+        record.members = vec![DaemonId(2)];
+        record.holders = [DaemonId(2)].into();
+        record.learners = [DaemonId(1)].into();
+    });
+    world.heal(DaemonId(1), DaemonId(2));
+    world.auto = true;
+    world.run(Duration::from_secs(6));
+    let record = &world.map.pgs[&PG];
+    assert!(record.members.contains(&DaemonId(1)), "{record:?}");
+    assert_eq!(world.contents(DaemonId(1)), world.contents(DaemonId(2)));
+    assert_eq!(world.contents(DaemonId(2)).len(), 2);
+}
+
+#[test]
+fn an_echo_of_a_learners_first_wish_does_not_undo_its_last() {
+    let mut world = active(Config::default());
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+    world.nodes.get_mut(&DaemonId(2)).expect("a daemon").disk_held = true;
+    world.change(|record| {
+        record.members.retain(|id| *id != DaemonId(2));
+        record.holders.remove(&DaemonId(2));
+        record.learners = [DaemonId(2)].into();
+    });
+    world.run(Duration::from_millis(1500));
+    // It has adopted the log, which is not durable yet, when an earlier wish is heard again.
+    let (nonce, applied, head) = (0, Version::default(), Version::default());
+    let interval = world.map.pgs[&PG].interval;
+    let join = PeerMessage::Join { pg: PG, interval, nonce, wish: 1, synced: false, applied, head };
+    let incarnation = world.map.daemons[&DaemonId(2)].incarnation;
+    world.step(DaemonId(0), Event::Peer { from: DaemonId(2), incarnation, message: join });
+    world.nodes.get_mut(&DaemonId(2)).expect("a daemon").disk_held = false;
+    world.run(Duration::from_secs(5));
+    let record = &world.map.pgs[&PG];
+    assert!(record.members.contains(&DaemonId(2)), "{record:?}");
+}
+
+#[test]
+fn what_is_removed_and_made_again_while_it_is_missing_is_still_missing() {
+    let mut world = active(Config::default());
+    let learner = DaemonId(2);
+    world.cut(DaemonId(0), learner);
+    world.change(|record| {
+        record.members.retain(|id| *id != learner);
+        record.holders.remove(&learner);
+    });
+    world.run(Duration::from_millis(1500));
+    assert_eq!(code(&mut world, 1, 0, "a", write(1)), 0);
+    world.heal(DaemonId(0), learner);
+    world.trace = true;
+    world.change(|record| record.learners = [learner].into());
+    while !world.said.iter().any(|line| line.ends_with("pull a")) {
+        world.run(Duration::from_micros(100));
+    }
+    world.nodes.get_mut(&learner).expect("a daemon").disk_held = true;
+    // It lacks the object, and hears at once that both are committed.
+    world.nodes.get_mut(&DaemonId(1)).expect("a daemon").disk_held = true;
+    world.ask(DaemonId(0), 1, 2, 0, "a", vec![Op::Delete {}]);
+    world.ask(DaemonId(0), 1, 3, 0, "a", write(2));
+    world.run(Duration::from_millis(20));
+    world.nodes.get_mut(&DaemonId(1)).expect("a daemon").disk_held = false;
+    world.run(Duration::from_millis(300));
+    world.nodes.get_mut(&learner).expect("a daemon").disk_held = false;
+    world.run(Duration::from_secs(8));
+    let record = &world.map.pgs[&PG];
+    assert!(record.members.contains(&learner), "{record:?}");
+    assert_eq!(world.contents(DaemonId(0)).len(), 1);
+    assert_eq!(world.contents(learner), world.contents(DaemonId(0)));
 }

@@ -7,7 +7,7 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use store_base::op::{Op, Outcome, Request};
+use store_base::op::{Op, Outcome, Request, errno};
 use store_base::{ClientId, DaemonId, Incarnation, Interval, ObjectName, PgId, RequestId, Version};
 
 const OBJECTS: u64 = 40;
@@ -117,13 +117,56 @@ fn a_group_is_divided_by_all_and_goes_on() {
     for to in [2, 3, 4, 7, 16] {
         let mut world = active();
         // It comes with an old map, to a group that is not what it was.
+        let old = request(&world, 999, 0, &object(1), write(1));
         grow(&mut world, to);
         world.run(Duration::from_millis(30));
-        world.ask(DaemonId(0), 1, 999, 0, "o1", write(1));
+        world.step(DaemonId(0), Event::Client { link: LinkId(1), request: old });
         world.run(Duration::from_millis(10));
         assert!(matches!(world.answers.pop(), Some((_, _, Outcome::Misdirected { .. }))));
         check(&mut world, &format!("to {to}"));
     }
+}
+
+/// The answer of a daemon to one request, after some time.
+fn answer(world: &mut World, to: DaemonId, request: Request) -> Outcome {
+    world.answers.clear();
+    world.step(to, Event::Client { link: LinkId(1), request });
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.answers.len(), 1, "one answer");
+    world.answers.pop().expect("one").2
+}
+
+#[test]
+fn what_was_refused_stays_refused_in_a_part_and_after_the_lead_has_changed() {
+    let mut world = active();
+    world.map.flags.full = true;
+    world.publish();
+    let append = || vec![Op::Append { data: "x".into() }];
+    let full = Outcome::Refused {
+        code: -errno::ENOSPC,
+        why: "the cluster is full; only deletes are accepted".into(),
+    };
+    let first = request(&world, 700, 0, &object(1), append());
+    assert_eq!(answer(&mut world, DaemonId(0), first), full);
+    world.map.flags.full = false;
+    grow(&mut world, 4);
+    world.run(Duration::from_secs(8));
+    // Its client had sent it again before the answer came, as the map asked for.
+    let again = request(&world, 700, 1, &object(1), append());
+    assert_eq!(answer(&mut world, DaemonId(0), again.clone()), full);
+    // A twin that was long on its way to another daemon, which leads by now.
+    let part = again.pg;
+    let record = world.map.pgs.get_mut(&part).expect("a part");
+    record.interval = Interval(record.interval.0 + 1);
+    record.primary = DaemonId(1);
+    record.since = world.map.epoch.next();
+    world.publish();
+    world.run(Duration::from_secs(8));
+    let sent_away = Outcome::Misdirected { epoch: world.map.epoch };
+    assert_eq!(answer(&mut world, DaemonId(1), again), sent_away);
+    let new = request(&world, 701, 0, &object(1), append());
+    let done = answer(&mut world, DaemonId(1), new);
+    assert!(matches!(done, Outcome::Done { .. }), "{done:?}");
 }
 
 #[test]

@@ -246,7 +246,7 @@ impl World {
                 self.sessions.remove(&(id, peer));
             }
             Action::ToPeer { to, message } => self.send(id, to, message),
-            Action::ToClient { link, reply: Reply::Answer { id: request, outcome } } => {
+            Action::ToClient { link, reply: Reply::Answer { id: request, outcome, .. } } => {
                 self.said.push(format!("{id} answers {}: {}", request.tid, describe(&outcome)));
                 self.answers.push((link, request, outcome));
             }
@@ -587,7 +587,7 @@ impl World {
     ) {
         let request = Request {
             id: RequestId { client: ClientId(100 + link), incarnation: 1, tid },
-            epoch: Epoch(1),
+            epoch: self.map.epoch,
             pg: PG,
             object: ObjectName::new(Bytes::copy_from_slice(object.as_bytes())),
             resend,

@@ -361,8 +361,8 @@ mod tests {
                     rest(&mut store);
                 }
             }
-            // Nobody writes: room comes back all the same.
-            for _ in 0..400 {
+            // Nobody writes: room comes back all the same, on a busy machine slowly.
+            for _ in 0..2400 {
                 rest(&mut store);
                 if store.usage().used_bytes * 10 < usage.used_bytes * 8 {
                     break;
