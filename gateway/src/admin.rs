@@ -5,6 +5,8 @@
 //! | `GET /status` | the command `status` |
 //! | `GET /health` | the command `health detail` |
 //! | `POST /command` with `{"prefix": "osd pool ls", …}` | that command; `input_base64` carries input bytes |
+//! | `GET /encryption/keys` | the versions of the cluster's keys for encrypted objects |
+//! | `POST /encryption/rotate` | the same, after making a new one, which gateways use within a minute |
 //!
 //! An answer is `{"code": 0, "status": "…", "output": …}`: the output as JSON if it is, else as text. A
 //! command that failed has a negative errno as code, and HTTP 400, 403, 404, 409 or 503.
@@ -15,6 +17,8 @@
 //!   secret, of `store-admin YYYYMMDD`. A token is good on its day and the days beside it (UTC).
 //!
 //! Commands that change things need the signature of their body: a bearer may only read.
+
+mod keys;
 
 use crate::keyring::{KeyRing, User};
 use crate::s3::auth::payload::{Inspector, PayloadMode, Piece};
@@ -173,11 +177,22 @@ impl Admin {
                 }
                 (command, input)
             }
-            (_, "/status" | "/health" | "/command") => return Err(Code::MethodNotAllowed.into()),
+            ("GET", "/encryption/keys") => return Ok(self.cluster_keys(false).await),
+            ("POST", "/encryption/rotate") if bearer.is_none() => {
+                tracing::info!(user = %user.id, "a new key for encrypted objects");
+                return Ok(self.cluster_keys(true).await);
+            }
+            ("POST", "/encryption/rotate") => {
+                return Err(Code::AccessDenied
+                    .with("a bearer token may read only: sign the request to change something"));
+            }
+            (_, "/status" | "/health" | "/command" | "/encryption/keys" | "/encryption/rotate") => {
+                return Err(Code::MethodNotAllowed.into());
+            }
             _ => {
                 return Ok(respond(
                     StatusCode::NOT_FOUND,
-                    &json!({"status": "here are /status, /health and /command"}),
+                    &json!({"status": "here are /status, /health, /command, /encryption/keys and /encryption/rotate"}),
                 ));
             }
         };
@@ -296,6 +311,7 @@ fn head(parts: http::request::Parts) -> S3Result<Head> {
         target: Target::default(),
         now_ms: clock::timestamp().millis(),
         request_id: String::new(),
+        peer: Default::default(),
         method: parts.method,
         headers: parts.headers,
     })

@@ -4,10 +4,14 @@
 //! filesystem); today there is one implementation, [`flat::Flat`], over a [`crate::cluster::Cluster`]
 //! that is real or in memory.
 
+pub mod chores;
 pub mod flat;
+mod identities;
+pub mod limits;
 mod listing;
 pub mod sweep;
 
+use crate::pace::Meters;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::collections::BTreeMap;
@@ -18,6 +22,7 @@ use std::time::Duration;
 use store_base::bucket::placement::Placement;
 use store_base::bucket::*;
 use store_base::error::Error;
+use store_base::identity::{self, ChangeAccount};
 use store_shell::clock;
 
 /// A bucket as it was looked up.
@@ -65,18 +70,91 @@ pub struct Usage {
     pub objects: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
+    /// How many older versions and delete markers there are.
+    pub versions: u64,
+    /// Bytes of their bodies.
+    pub version_bytes: u64,
 }
 
 /// An answer that comes later.
 pub type Later<'a, T> = LocalBoxFuture<'a, Result<T, CatalogueError>>;
+
+/// What identity objects are asked.
+#[derive(Clone, Debug)]
+pub enum IdentityAsk {
+    /// `key`
+    Key(identity::AskKey),
+    /// `bundle`
+    Bundle(identity::Named),
+    /// `entity`
+    Entity(identity::Named),
+    /// `list`
+    List(identity::ListEntities),
+    /// `policy`
+    Policy(identity::AskPolicy),
+    /// `policies`
+    Policies(identity::ListPolicies),
+    /// `counts`
+    Counts(identity::CountAccount),
+}
+
+/// And what they answer.
+#[derive(Clone, Debug)]
+pub enum IdentityAnswer {
+    /// `key`
+    Key(Option<identity::Holder>),
+    /// `bundle`
+    Bundle(Option<identity::Bundle>),
+    /// `entity`
+    Entity(Option<identity::Entity>),
+    /// `list`
+    List(identity::EntityPage),
+    /// `policy`
+    Policy(Option<identity::ManagedPolicy>),
+    /// `policies`
+    Policies(identity::PolicyPage),
+    /// `counts`
+    Counts(identity::Counts),
+}
 
 /// The catalogue. Inputs and refusals are those of the class methods (`store_base::bucket`), whose
 /// documentation holds here.
 pub trait Catalogue {
     /// The bucket of a name: at most a second old.
     fn bucket<'a>(&'a self, name: &'a str) -> Later<'a, Rc<Bucket>>;
+    /// The bucket of a name as it is now: for answers about its settings.
+    fn bucket_now<'a>(&'a self, name: &'a str) -> Later<'a, Rc<Bucket>>;
+    /// Changes a bucket's settings. When this returns they are in force: no write by any gateway goes by
+    /// older ones. After an error they may be in force for some keys and not for others, until the
+    /// next change or write.
+    fn configure<'a>(&'a self, bucket: &'a Bucket, change: SettingsChange) -> Later<'a, ()>;
+    /// Makes or replaces a document of a bucket. This process believes it at once, others within a second.
+    fn set_document(&self, set: SetDocument) -> Later<'_, ()>;
+    /// Removes a document of a bucket; believed as in `set_document`.
+    fn remove_document(&self, remove: RemoveDocument) -> Later<'_, ()>;
+    /// The limits of a user, at most [`limits::LIMITS_TTL`] old.
+    fn limits<'a>(&'a self, user: &'a str) -> Later<'a, Limits>;
+    /// How fast users and buckets go, of the whole process.
+    fn meters(&self) -> &Meters;
+    /// What is kept of an account.
+    fn account<'a>(&'a self, id: &'a str) -> Later<'a, SwiftMetadata>;
+    /// Replaces what is kept of an account.
+    fn set_account(&self, set: SetAccount) -> Later<'_, ()>;
+    /// Asks an identity object; inputs and outputs are those of `store_base::identity`. `None` if nothing was
+    /// ever kept in it.
+    fn identities<'a>(&'a self, shard: u32, ask: IdentityAsk) -> Later<'a, Option<IdentityAnswer>>;
+    /// Changes an account. Everything that this process looked up is forgotten.
+    fn change_account(&self, change: ChangeAccount) -> Later<'_, Result<(), identity::Refusal>>;
+    /// Grows with every change of a document or an account that this process made.
+    fn changes(&self) -> u64;
+    /// The cluster's keys for encrypted bodies, as they are stored.
+    fn cluster_keys(&self) -> Later<'_, Vec<SealedKey>>;
+    /// Adds one, if its version is the next; all keys then.
+    fn add_cluster_key(&self, key: SealedKey) -> Later<'_, Vec<SealedKey>>;
     /// Where the data of a new bucket goes that names this placement, or none (an empty name).
     fn placement(&self, name: &str) -> Option<Placement>;
+    /// The names of all placements.
+    fn placements(&self) -> Vec<String>;
     /// Makes a bucket; `wanted` says all but whether it is ready.
     fn create_bucket(&self, wanted: BucketRecord) -> Later<'_, Creation>;
     /// Removes an empty bucket.
@@ -88,17 +166,23 @@ pub trait Catalogue {
 
     /// An object, with its body if that is inline and wanted.
     fn read<'a>(&'a self, bucket: &'a Bucket, read: Read) -> Later<'a, Option<Found>>;
-    /// Makes an object visible.
-    fn put<'a>(&'a self, bucket: &'a Bucket, put: Put) -> Later<'a, Option<Entry>>;
-    /// Removes objects: one outcome per item.
-    fn remove<'a>(
-        &'a self,
-        bucket: &'a Bucket,
-        items: Vec<(Bytes, Condition)>,
-        now_ms: u64,
-    ) -> Later<'a, Vec<Done<Option<Entry>>>>;
+    /// Makes an object visible. The bucket's settings are filled in here, as in all calls that have
+    /// them.
+    fn put<'a>(&'a self, bucket: &'a Bucket, put: Put) -> Later<'a, Committed>;
+    /// Removes objects and versions: one outcome per item.
+    fn remove<'a>(&'a self, bucket: &'a Bucket, remove: Remove) -> Later<'a, Vec<Done<Removed>>>;
+    /// Changes what keeps a version from being removed.
+    fn lock<'a>(&'a self, bucket: &'a Bucket, lock: SetLock) -> Later<'a, Entry>;
+    /// Gives a version other tags.
+    fn tag<'a>(&'a self, bucket: &'a Bucket, tags: SetTags) -> Later<'a, Entry>;
+    /// Replaces who else may use an object.
+    fn set_acl<'a>(&'a self, bucket: &'a Bucket, set: SetAcl) -> Later<'a, ()>;
+    /// Gives an object other headers and metadata.
+    fn describe<'a>(&'a self, bucket: &'a Bucket, describe: Describe) -> Later<'a, Entry>;
     /// Keys in order.
     fn list<'a>(&'a self, bucket: &'a Bucket, list: List) -> Later<'a, Page>;
+    /// Keys in order, the versions of each newest first.
+    fn versions<'a>(&'a self, bucket: &'a Bucket, list: ListVersions) -> Later<'a, VersionPage>;
 
     /// Announces data.
     fn intend<'a>(&'a self, bucket: &'a Bucket, intend: Intend) -> Later<'a, ()>;
@@ -132,7 +216,7 @@ pub trait Catalogue {
     /// The uploads of a bucket.
     fn uploads<'a>(&'a self, bucket: &'a Bucket, uploads: Uploads) -> Later<'a, UploadPage>;
     /// Makes the object of an upload visible.
-    fn complete<'a>(&'a self, bucket: &'a Bucket, complete: Complete) -> Later<'a, Option<Entry>>;
+    fn complete<'a>(&'a self, bucket: &'a Bucket, complete: Complete) -> Later<'a, Committed>;
     /// Ends an upload.
     fn abort<'a>(&'a self, bucket: &'a Bucket, abort: Abort) -> Later<'a, ()>;
 }
@@ -144,7 +228,19 @@ pub struct Commons {
     holds: Holds,
     /// Until when the cluster is taken for full, as nanoseconds of the process' clock.
     full_until: Arc<AtomicU64>,
+    /// How many documents of buckets this process has changed: no cache believes what it looked up before
+    /// the last of them.
+    changes: Arc<AtomicU64>,
+    /// What is known of limits, and of what is held.
+    known: limits::Known,
+    /// How fast users and buckets go.
+    meters: Meters,
+    /// Shards that have events to deliver.
+    eventful: Arc<Mutex<BTreeMap<(BucketId, u32), Bucket>>>,
 }
+
+/// Most shards that are remembered to have events; the worker's search finds the others.
+const EVENTFUL_MAX: usize = 10_000;
 
 /// For how long after a refused write garbage is not left to lie: whoever filled the cluster deletes now.
 const FULL_FOR: Duration = Duration::from_secs(120);
@@ -152,6 +248,27 @@ const FULL_FOR: Duration = Duration::from_secs(120);
 impl Commons {
     fn note_full(&self) {
         self.full_until.store((clock::now() + FULL_FOR).0, Ordering::Relaxed);
+    }
+
+    /// A shard has events.
+    fn note_events(&self, bucket: &Bucket, shard: u32) {
+        let mut eventful = self.eventful.lock().unwrap_or_else(PoisonError::into_inner);
+        if eventful.len() < EVENTFUL_MAX {
+            eventful.entry((bucket.id, shard)).or_insert_with(|| bucket.clone());
+        }
+    }
+
+    /// The shards that have events; they are forgotten here.
+    fn eventful(&self) -> BTreeMap<(BucketId, u32), Bucket> {
+        std::mem::take(&mut self.eventful.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     fn is_full(&self) -> bool {

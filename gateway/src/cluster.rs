@@ -38,6 +38,8 @@ pub trait Cluster {
     /// Where the data of a new bucket goes that names this placement, or none (an empty name). `None` if there
     /// is no such placement.
     fn placement(&self, name: &str) -> Option<Placement>;
+    /// The names of all placements.
+    fn placements(&self) -> Vec<String>;
 }
 
 pub mod memory;

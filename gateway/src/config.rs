@@ -1,5 +1,7 @@
 //! Settings of a gateway's process.
 
+use crate::http::network::Network;
+use crate::webhook::Webhooks;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use store_base::config::{ByteSize, HostPort, ListenAddress, TimeSpan};
@@ -34,11 +36,21 @@ pub struct Config {
     pub tls_cert: Option<String>,
     /// PEM file with its key.
     pub tls_key: Option<String>,
+    /// Refuse keys that clients bring (SSE-C) in plain text. Where TLS ends at a proxy the gateway sees
+    /// plain text only; where clients come directly and by HTTP, their keys can be read on the way.
+    pub customer_keys_need_tls: bool,
     /// The region that clients are told. Requests signed for another one are accepted.
     pub region: String,
     /// Domains below which buckets are hosts: with `s3.example.com`, `b.s3.example.com` is bucket `b`.
     /// Others name the bucket in the path only.
     pub domains: Vec<String>,
+    /// Addresses or networks (`10.0.0.0/8`) of proxies before the gateway. What they say in `X-Forwarded-For`
+    /// and `X-Forwarded-Proto` is who the client is and whether he came encrypted, for policies. Nobody else
+    /// is believed. Default: none.
+    pub trusted_proxies: Vec<String>,
+    /// Domains below which buckets are websites: with `web.example.com`, `b.web.example.com` shows the website
+    /// of bucket `b`, if it has one. Without, there are no websites.
+    pub website_domains: Vec<String>,
     /// Longest body that is kept in the bucket's index and written together with its entry: one commit
     /// for all. Larger: fewer commits for small objects, a heavier index. At most 256 KiB.
     pub inline_max: ByteSize,
@@ -54,6 +66,9 @@ pub struct Config {
     pub body_idle: TimeSpan,
     /// How long the cluster may take for one request of the gateway, with all that is tried again.
     pub deadline: TimeSpan,
+    /// How long records of access logs are collected before they are delivered. A crash of the gateway loses
+    /// what it has collected; shorter makes more and smaller objects.
+    pub access_log_every: TimeSpan,
     /// How long data that was replaced or deleted is kept for those who are reading it. On a full cluster
     /// it goes at once.
     pub garbage_delay: TimeSpan,
@@ -61,6 +76,12 @@ pub struct Config {
     pub sweep_every: TimeSpan,
     /// An unfinished write without a sign of life for so long is given up.
     pub abandoned_after: TimeSpan,
+    /// Endpoints that buckets may name to be told of events: `name=http://host[:port]/path` each. All gateways
+    /// should know the same ones.
+    pub webhooks: Vec<String>,
+    /// How long the days of lifecycle rules are. Shorter than a day: for tests only, objects go sooner than
+    /// their rules say. All gateways must agree.
+    pub lifecycle_day: TimeSpan,
 }
 
 /// Largest `inline_max`: entry, headers and body together fit one omap value and one message.
@@ -83,8 +104,11 @@ impl Default for Config {
             insecure_plain_text: false,
             tls_cert: None,
             tls_key: None,
+            customer_keys_need_tls: false,
             region: "us-east-1".to_owned(),
             domains: Vec::new(),
+            trusted_proxies: Vec::new(),
+            website_domains: Vec::new(),
             inline_max: ByteSize(32 << 10),
             index_shards: store_base::bucket::SHARDS_DEFAULT,
             body_memory: ByteSize(256 << 20),
@@ -92,9 +116,12 @@ impl Default for Config {
             connections_max: 4096,
             body_idle: span(60),
             deadline: span(30),
+            access_log_every: span(300),
             garbage_delay: span(60),
             sweep_every: span(600),
             abandoned_after: span(3600),
+            webhooks: Vec::new(),
+            lifecycle_day: span(24 * 3600),
         }
     }
 }
@@ -111,14 +138,25 @@ impl Config {
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return Err("tls_cert and tls_key go together: give both or neither".to_owned());
         }
+        for network in &self.trusted_proxies {
+            network.parse::<Network>().map_err(|why| format!("trusted_proxies: {why}"))?;
+        }
         if self.connections_max == 0 {
             return Err("connections_max must be at least 1".to_owned());
+        }
+        if self.access_log_every.0 < Duration::from_secs(1) {
+            return Err("access_log_every must be at least a second".to_owned());
         }
         if self.abandoned_after.0 < Duration::from_secs(900) {
             return Err(
                 "abandoned_after below 15 minutes would give up uploads that are under way"
                     .to_owned(),
             );
+        }
+        Webhooks::parse(&self.webhooks)?;
+        let day = self.lifecycle_day.0;
+        if day < Duration::from_secs(1) || day > Duration::from_secs(24 * 3600) {
+            return Err("lifecycle_day must be from 1 second to 24 hours".to_owned());
         }
         Ok(())
     }
@@ -151,6 +189,8 @@ mod tests {
         let config = Config { inline_max: ByteSize(1 << 20), ..Config::default() };
         assert!(config.check().is_err());
         let config = Config { tls_cert: Some("c".into()), ..Config::default() };
+        assert!(config.check().is_err());
+        let config = Config { trusted_proxies: vec!["proxy".into()], ..Config::default() };
         assert!(config.check().is_err());
         let config = Config { index_shards: 0, ..Config::default() };
         assert!(config.check().is_err());

@@ -2,4 +2,5 @@
 
 pub mod body;
 pub mod listener;
+pub mod network;
 pub mod stream;

@@ -1,10 +1,13 @@
 //! Who may sign requests.
 
+use crate::iam::identity::Identity;
+use bytes::Bytes;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use store_base::Epoch;
 use store_base::map::AuthMap;
+use store_shell::clock;
 use tokio::sync::watch;
 
 /// A user of the gateway as a signed request names one.
@@ -18,12 +21,72 @@ pub struct User {
     pub secret: String,
     /// Whether he may use the admin port and everybody's buckets.
     pub admin: bool,
+    /// The Swift account that he belongs to, if it is not the one of his own id.
+    pub member: Option<Member>,
+    /// Who he is within the account `id`, and what policies say about him; `None` for its root user without
+    /// any. Only what was looked up with `crate::iam` has one.
+    pub identity: Option<Arc<Identity>>,
+}
+
+/// What a user is in an account that he shares with others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// The account: the id of the user that owns its containers.
+    pub account: String,
+    /// His name within the account, as `ACCOUNT:NAME` has it.
+    pub name: String,
+    /// Whether he may do there what the owner may; otherwise he has what ACLs grant him.
+    pub admin: bool,
+}
+
+impl User {
+    /// His Swift account.
+    pub fn account(&self) -> &str {
+        self.member.as_ref().map_or(&self.id, |member| &member.account)
+    }
+
+    /// What the ACLs of Swift know him by: his account, and his name in it. A user with an account of his own is
+    /// `u:u`.
+    pub fn groups(&self) -> (&str, &str) {
+        match &self.member {
+            Some(member) => (&member.account, &member.name),
+            None => (&self.id, &self.id),
+        }
+    }
+
+    /// Whether these are credentials for a while, which come with a token.
+    pub fn is_session(&self) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.session.is_some())
+    }
+}
+
+/// What the keyring tells of an account: a user of the monitor's map who is not suspended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// For people.
+    pub display_name: String,
+    /// Whether its root user is an administrator.
+    pub admin: bool,
 }
 
 /// Where access keys are looked up. Called for every request: an implementation answers from memory.
 pub trait KeyRing: Send + Sync {
     /// The user of an access key; `None` if there is no such key or it may not be used.
     fn user(&self, access_key: &str) -> Option<Arc<User>>;
+    /// What a user is called, by his id; `None` if there is no such user.
+    fn display_name(&self, id: &str) -> Option<String>;
+    /// The keys that a user may use now, by access key.
+    fn keys_of(&self, id: &str) -> Vec<(String, Arc<User>)>;
+    /// Whether somebody is a member of this Swift account.
+    fn is_account(&self, account: &str) -> bool;
+    /// An account that may be used, by its id.
+    fn account(&self, id: &str) -> Option<Account>;
+    /// Seals a secret that is to be stored, with the cluster's key; `None` if there is no such key.
+    fn seal(&self, access_key: &str, secret: &str) -> Option<Bytes>;
+    /// Opens a secret that was sealed for this access key.
+    fn unseal(&self, access_key: &str, sealed: &[u8]) -> Option<String>;
+    /// The secret that the monitor gives to gateways, with which they seal what nobody else may read.
+    fn seal_key(&self) -> Option<Bytes>;
 }
 
 /// Keys that do not change, for tests and examples.
@@ -44,6 +107,47 @@ impl KeyRing for FixedKeys {
     fn user(&self, access_key: &str) -> Option<Arc<User>> {
         self.users.get(access_key).cloned()
     }
+
+    fn display_name(&self, id: &str) -> Option<String> {
+        self.users.values().find(|user| user.id == id).map(|user| user.display_name.clone())
+    }
+
+    fn keys_of(&self, id: &str) -> Vec<(String, Arc<User>)> {
+        of_user(&self.users, id)
+    }
+
+    fn is_account(&self, account: &str) -> bool {
+        has_members(&self.users, account)
+    }
+
+    fn account(&self, id: &str) -> Option<Account> {
+        let user = self.users.values().find(|user| user.id == id)?;
+        Some(Account { display_name: user.display_name.clone(), admin: user.admin })
+    }
+
+    fn seal(&self, access_key: &str, secret: &str) -> Option<Bytes> {
+        seal(&sealing_key(&FIXED_SEAL_KEY)?, access_key, secret)
+    }
+
+    fn unseal(&self, access_key: &str, sealed: &[u8]) -> Option<String> {
+        unseal(&sealing_key(&FIXED_SEAL_KEY)?, access_key, sealed)
+    }
+
+    fn seal_key(&self) -> Option<Bytes> {
+        Some(Bytes::from_static(b"a secret for tests and examples."))
+    }
+}
+
+/// Seals where there is no cluster.
+const FIXED_SEAL_KEY: [u8; 32] = [0x5e; 32];
+
+fn has_members(users: &BTreeMap<String, Arc<User>>, account: &str) -> bool {
+    users.values().any(|user| user.account() == account)
+}
+
+fn of_user(users: &BTreeMap<String, Arc<User>>, id: &str) -> Vec<(String, Arc<User>)> {
+    let of_user = users.iter().filter(|(_, user)| user.id == id);
+    of_user.map(|(access_key, user)| (access_key.clone(), user.clone())).collect()
 }
 
 /// Length of the nonce before a sealed secret.
@@ -69,28 +173,77 @@ impl ClusterKeys {
     }
 }
 
-impl KeyRing for ClusterKeys {
-    fn user(&self, access_key: &str) -> Option<Arc<User>> {
+impl ClusterKeys {
+    /// Looks into the newest keys.
+    fn look<T>(&self, find: impl Fn(&BTreeMap<String, Arc<User>>) -> T) -> T {
         let map = self.map.borrow().clone();
         {
             let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
             if table.epoch == Some(map.epoch) {
-                return table.users.get(access_key).cloned();
+                return find(&table.users);
             }
         }
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         if table.epoch != Some(map.epoch) {
             *table = opened(&map);
         }
-        table.users.get(access_key).cloned()
+        find(&table.users)
     }
+}
+
+impl KeyRing for ClusterKeys {
+    fn user(&self, access_key: &str) -> Option<Arc<User>> {
+        self.look(|users| users.get(access_key).cloned())
+    }
+
+    fn keys_of(&self, id: &str) -> Vec<(String, Arc<User>)> {
+        self.look(|users| of_user(users, id))
+    }
+
+    fn seal_key(&self) -> Option<Bytes> {
+        let key = self.map.borrow().seal_key.clone();
+        (!key.is_empty()).then_some(key)
+    }
+
+    fn is_account(&self, account: &str) -> bool {
+        self.look(|users| has_members(users, account))
+    }
+
+    fn display_name(&self, id: &str) -> Option<String> {
+        let map = self.map.borrow();
+        map.users.get(id).map(|user| shown_name(id, &user.display_name))
+    }
+
+    fn account(&self, id: &str) -> Option<Account> {
+        let map = self.map.borrow();
+        let user = map.users.get(id).filter(|user| !user.suspended)?;
+        Some(Account { display_name: shown_name(id, &user.display_name), admin: user.admin })
+    }
+
+    fn seal(&self, access_key: &str, secret: &str) -> Option<Bytes> {
+        let map = self.map.borrow().clone();
+        seal(&sealing_key(&map.seal_key)?, access_key, secret)
+    }
+
+    fn unseal(&self, access_key: &str, sealed: &[u8]) -> Option<String> {
+        let map = self.map.borrow().clone();
+        unseal(&sealing_key(&map.seal_key)?, access_key, sealed)
+    }
+}
+
+fn sealing_key(bytes: &[u8]) -> Option<LessSafeKey> {
+    UnboundKey::new(&AES_256_GCM, bytes).map(LessSafeKey::new).ok()
+}
+
+/// Who was given no name is called by his id.
+fn shown_name(id: &str, display_name: &str) -> String {
+    if display_name.is_empty() { id.to_owned() } else { display_name.to_owned() }
 }
 
 /// All keys that may be used. A secret that does not open is left out: its user is unknown here.
 fn opened(map: &AuthMap) -> Table {
     let mut users = BTreeMap::new();
-    let sealing = UnboundKey::new(&AES_256_GCM, &map.seal_key).map(LessSafeKey::new);
-    let Ok(sealing) = sealing else {
+    let Some(sealing) = sealing_key(&map.seal_key) else {
         if !map.users.is_empty() {
             tracing::error!("the monitor gave no key to open the users' secrets with");
         }
@@ -102,11 +255,9 @@ fn opened(map: &AuthMap) -> Table {
                 tracing::error!(user = %id, %access_key, "a secret cannot be opened");
                 continue;
             };
-            let display_name = match user.display_name.is_empty() {
-                true => id.clone(),
-                false => user.display_name.clone(),
-            };
-            let user = User { id: id.clone(), display_name, secret, admin: user.admin };
+            let display_name = shown_name(id, &user.display_name);
+            let user =
+                User { id: id.clone(), display_name, secret, admin: user.admin, ..User::default() };
             users.insert(access_key.clone(), Arc::new(user));
         }
     }
@@ -120,6 +271,15 @@ fn unseal(key: &LessSafeKey, access_key: &str, sealed: &[u8]) -> Option<String> 
     let mut text = text.to_vec();
     let plain = key.open_in_place(nonce, Aad::from(access_key.as_bytes()), &mut text).ok()?;
     String::from_utf8(plain.to_vec()).ok()
+}
+
+/// As [`unseal`] opens it.
+fn seal(key: &LessSafeKey, access_key: &str, secret: &str) -> Option<Bytes> {
+    let nonce: [u8; NONCE_BYTES] = clock::random();
+    let mut text = secret.as_bytes().to_vec();
+    let aad = Aad::from(access_key.as_bytes());
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text).ok()?;
+    Some([&nonce[..], &text].concat().into())
 }
 
 #[cfg(test)]
@@ -151,12 +311,19 @@ mod tests {
         let keys = ClusterKeys::new(receiver);
         let found = keys.user("AK").expect("a key");
         assert_eq!((found.id.as_str(), found.secret.as_str(), found.admin), ("u", "secret", true));
+        assert_eq!(keys.display_name("u").as_deref(), Some("u"));
+        assert_eq!(keys.display_name("AK"), None);
+        assert_eq!(keys.account("u").map(|account| account.admin), Some(true));
+        let sealed = keys.seal("NEW", "its secret").expect("there is a key");
+        assert_eq!(keys.unseal("NEW", &sealed).as_deref(), Some("its secret"));
+        assert_eq!(keys.unseal("OTHER", &sealed), None);
+        assert_eq!(keys.keys_of("u"), [("AK".to_owned(), found)]);
         for absent in ["MOVED", "OFF", "none"] {
             assert!(keys.user(absent).is_none(), "{absent}");
         }
         map.epoch = Epoch(2);
         map.users.get_mut("u").expect("there").suspended = true;
         sender.send(Arc::new(map)).expect("followed");
-        assert!(keys.user("AK").is_none());
+        assert!(keys.user("AK").is_none() && keys.account("u").is_none());
     }
 }

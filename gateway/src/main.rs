@@ -59,12 +59,21 @@ struct Settings {
     /// Its key
     #[arg(long, global = true, value_name = "FILE")]
     tls_key: Option<String>,
+    /// Refuse keys that clients bring (SSE-C) in plain text
+    #[arg(long, global = true, num_args = 0, default_missing_value = "true")]
+    customer_keys_need_tls: Option<String>,
     /// The region that clients are told [us-east-1]
     #[arg(long, global = true, value_name = "NAME")]
     region: Option<String>,
     /// Domains below which buckets are hosts
     #[arg(long, global = true, value_name = "DOMAIN,…")]
     domains: Option<String>,
+    /// Proxies whose word is taken for who their clients are [none]
+    #[arg(long, global = true, value_name = "NETWORK,…")]
+    trusted_proxies: Option<String>,
+    /// Domains below which buckets are websites
+    #[arg(long, global = true, value_name = "DOMAIN,…")]
+    website_domains: Option<String>,
     /// Longest body that is kept in the index [32KiB]
     #[arg(long, global = true, value_name = "SIZE")]
     inline_max: Option<String>,
@@ -86,6 +95,9 @@ struct Settings {
     /// How long the cluster may take for one request of the gateway [30s]
     #[arg(long, global = true, value_name = "TIME")]
     deadline: Option<String>,
+    /// How long records of access logs are collected before they are delivered [300s]
+    #[arg(long, global = true, value_name = "TIME")]
+    access_log_every: Option<String>,
     /// How long replaced data is kept for those who are reading it [60s]
     #[arg(long, global = true, value_name = "TIME")]
     garbage_delay: Option<String>,
@@ -95,6 +107,12 @@ struct Settings {
     /// When an unfinished write without a sign of life is given up [1h]
     #[arg(long, global = true, value_name = "TIME")]
     abandoned_after: Option<String>,
+    /// Endpoints that buckets may name to be told of events
+    #[arg(long, global = true, value_name = "NAME=URL,…")]
+    webhooks: Option<String>,
+    /// How long the days of lifecycle rules are, for tests [24h]
+    #[arg(long, global = true, value_name = "TIME")]
+    lifecycle_day: Option<String>,
 }
 
 impl Settings {
@@ -110,8 +128,11 @@ impl Settings {
             ("insecure_plain_text", self.insecure_plain_text),
             ("tls_cert", self.tls_cert),
             ("tls_key", self.tls_key),
+            ("customer_keys_need_tls", self.customer_keys_need_tls),
             ("region", self.region),
             ("domains", self.domains),
+            ("trusted_proxies", self.trusted_proxies),
+            ("website_domains", self.website_domains),
             ("inline_max", self.inline_max),
             ("index_shards", self.index_shards),
             ("body_memory", self.body_memory),
@@ -119,9 +140,12 @@ impl Settings {
             ("connections_max", self.connections_max),
             ("body_idle", self.body_idle),
             ("deadline", self.deadline),
+            ("access_log_every", self.access_log_every),
             ("garbage_delay", self.garbage_delay),
             ("sweep_every", self.sweep_every),
             ("abandoned_after", self.abandoned_after),
+            ("webhooks", self.webhooks),
+            ("lifecycle_day", self.lifecycle_day),
         ];
         program::load(ROLE, self.config, flags)
     }

@@ -3,36 +3,52 @@
 //! The order in which things are found wrong is S3's: the target, the signature, whether the operation
 //! exists, its arguments, the bucket, the access to it, and then what the operation finds.
 //!
-//! Places for what comes later: Signature Version 2 and POST policies in `auth`; ACLs, policies and CORS
-//! in `access` (every handler gets its bucket from there); versioning, tags and lifecycle in the records
-//! of `store_base::bucket` and a topic file each in `operations`; Swift beside this module, chosen in
-//! [`Service::handle`] by the path.
+//! Swift is beside this module ([`crate::swift`]), chosen in [`Service::handle`] by the path.
 
 pub mod access;
+pub mod acl;
 pub mod auth;
 pub mod checksum;
 pub mod conditions;
+pub mod cors;
 pub mod dates;
+pub mod encryption;
 pub mod error;
+pub mod form;
+#[cfg(test)]
+mod fuzz;
+pub mod lifecycle;
+pub mod logging;
 pub mod names;
+pub mod notification;
 pub mod operations;
+pub mod policy;
+pub mod post_policy;
 pub mod range;
 pub mod request;
 pub mod response;
 pub mod router;
 pub mod uri;
+pub mod website;
 pub mod xml;
 
 use crate::catalogue::Catalogue;
+use crate::catalogue::limits::of_bucket;
+use crate::crypt::ring::Ring;
 use crate::http::body::ResponseBody;
+use crate::http::network::{self, Network};
 use crate::keyring::{KeyRing, User};
 use crate::metrics::Metrics;
+use crate::pace::{Pace, Whose};
 use crate::transfer::Budget;
 use crate::transfer::body::{BodyReader, Source};
+use crate::webhook::Webhooks;
 use auth::payload::PayloadMode;
 use error::{Code, S3Error, S3Result};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use logging::record::Seen;
+use operations::write::PIECE_OBJECT_BYTES_MAX;
 use request::Head;
 use router::Operation;
 use std::cell::RefCell;
@@ -46,7 +62,7 @@ use store_shell::clock;
 const DRAIN_BYTES_MAX: usize = 16 << 20;
 
 /// And for at most so long.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the S3 side can be told. See [`crate::config::Config`] for the meaning of each.
 #[derive(Clone, Debug)]
@@ -55,14 +71,24 @@ pub struct Settings {
     pub region: String,
     /// Domains whose subdomains are buckets.
     pub domains: Vec<String>,
+    /// Domains whose subdomains are websites of buckets.
+    pub website_domains: Vec<String>,
     /// Longest body that is kept in the index.
     pub inline_bytes_max: u64,
     /// Index shards of a new bucket.
     pub index_shards: u32,
     /// Longest pause of a client within a body.
     pub body_idle: Duration,
+    /// Proxies whose word is taken for who their clients are.
+    pub trusted_proxies: Vec<Network>,
+    /// How long records of access logs are collected.
+    pub access_log_every: Duration,
+    /// Whether keys that clients bring must come over TLS.
+    pub customer_keys_need_tls: bool,
     /// Identifies this gateway in answers.
     pub host_id: String,
+    /// Endpoints that may be told of events.
+    pub webhooks: Webhooks,
 }
 
 /// The S3 service of one shard.
@@ -77,22 +103,47 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// Memory for bodies.
     pub budget: Budget,
+    /// Whether clients come over TLS.
+    pub https: bool,
     /// Derived keys.
     pub signing_keys: RefCell<auth::SigningKeys>,
+    /// The rules of buckets.
+    pub rules: access::rules::RulesCache,
+    /// How long the days of lifecycle rules are.
+    pub calendar: lifecycle::Calendar,
+    /// Who was looked up of the members of accounts.
+    pub identities: crate::iam::lookup::Lookup,
+    /// The cluster's keys for encrypted bodies.
+    pub ring: Ring,
+    /// Records of requests that wait for their delivery.
+    pub access_log: Arc<logging::deliver::AccessLog>,
 }
 
-/// A request that is known to come from `user`, on its way to a handler.
+/// Who asks, as far as the signature tells.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// There is no signature.
+    Anonymous,
+    /// This user.
+    User(Arc<User>),
+}
+
+/// A request that is known to come from `caller`, on its way to a handler.
 pub struct Call {
     /// The service.
     pub service: Rc<Service>,
     /// The request.
     pub head: Head,
-    /// Who asks. Anonymous requests do not come so far.
-    pub user: Arc<User>,
+    /// Who asks.
+    pub caller: Caller,
     /// What to check about the body.
     pub payload: PayloadMode,
+    /// What lets the request in besides policies and ACLs: Swift has such things.
+    pub(crate) grant: crate::swift::acl::Grant,
     /// The body, until somebody takes it.
-    body: Option<Incoming>,
+    pub(crate) body: Option<Incoming>,
+    /// How fast the body may come.
+    pub(crate) pace: Pace,
 }
 
 /// What a handler answers.
@@ -101,6 +152,15 @@ pub type Answer = Response<ResponseBody>;
 impl Service {
     /// Answers a request.
     pub async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Answer {
+        if let Some(bucket) = website::serve::bucket_of(&request, &self.settings.website_domains) {
+            return website::serve::handle(self, request, bucket).await;
+        }
+        if crate::swift::is_meant(&request, &self.settings.domains) {
+            return crate::swift::handle(self, request).await;
+        }
+        if crate::iam::is_meant(&request, &self.settings.domains) {
+            return crate::iam::handle(self, request).await;
+        }
         let started = clock::now();
         let request_id = format!("{:016X}", clock::random_u64());
         let (parts, incoming) = request.into_parts();
@@ -109,10 +169,20 @@ impl Service {
         // A client that waits for leave to send gets the answer instead.
         let waits = crate::http::listener::expects_continue(&parts.headers);
         let mut body = Some(incoming);
+        let (mut crosses, mut asked) = (None, None);
+        let mut pace = Pace::default();
+        let uri = parts.uri.clone();
         let (operation, result) = match self.head(parts, &request_id) {
-            Ok(head) => self.clone().answer(head, &mut body).await,
+            Ok(head) => {
+                crosses = head.headers.contains_key("origin").then(|| head.clone());
+                let (operation, call, result) =
+                    self.clone().answer(head, &mut body, &mut pace).await;
+                asked = Some(call);
+                (operation, result)
+            }
             Err(error) => (Operation::Unknown, Err(error)),
         };
+        let error = result.as_ref().err().map(|error| error.code.name());
         if let (Err(_), Some(unread), false) = (&result, body.take(), waits) {
             // A body that has ended needs no reading.
             if !hyper::body::Body::is_end_stream(&unread) {
@@ -123,8 +193,18 @@ impl Service {
             self.metrics.error(operation, &error);
             response::error(&error, &resource, &request_id, &self.settings.host_id, is_head)
         });
+        if let (Some(head), true) = (crosses, operation != Operation::PreflightRequest) {
+            self.share_with_origin(&head, &mut answer).await;
+        }
+        let mut answer = answer.map(|body| body.paced(pace));
         self.sign_off(&mut answer, &request_id);
-        self.metrics.answered(operation, answer.status(), clock::now().since(started));
+        let took = clock::now().since(started);
+        self.metrics.answered(operation, answer.status(), took);
+        if let Some(Call { head, caller, payload, .. }) = &asked {
+            let website = false;
+            let seen = Seen { head, caller, payload, uri: &uri, operation, website, error, took };
+            self.log(&seen, &answer).await;
+        }
         tracing::debug!(
             request = %request_id,
             operation = operation.name(),
@@ -141,6 +221,11 @@ impl Service {
         if host.is_none() && parts.version >= http::Version::HTTP_11 {
             return Err(Code::InvalidRequest.with("A request of HTTP/1.1 names its host."));
         }
+        // Two readings of one request are how requests are smuggled through proxies. Of two lengths, hyper
+        // goes by the transfer's encoding and drops the other.
+        if parts.headers.get_all(http::header::HOST).iter().count() > 1 {
+            return Err(Code::InvalidRequest.with("A request names one host."));
+        }
         let target =
             uri::Target::parse(host.unwrap_or_default(), parts.uri.path(), &self.settings.domains)?;
         Ok(Head {
@@ -149,6 +234,11 @@ impl Service {
             target,
             now_ms: clock::timestamp().millis(),
             request_id: request_id.to_owned(),
+            peer: network::origin(
+                parts.extensions.get().copied().unwrap_or_default(),
+                &parts.headers,
+                &self.settings.trusted_proxies,
+            ),
             method: parts.method,
             headers: parts.headers,
         })
@@ -158,27 +248,111 @@ impl Service {
         self: Rc<Self>,
         head: Head,
         body: &mut Option<Incoming>,
-    ) -> (Operation, S3Result<Answer>) {
+        pace_out: &mut Pace,
+    ) -> (Operation, Call, S3Result<Answer>) {
         let routed = router::route(&head);
         let operation = routed.as_ref().map_or(Operation::Unknown, |operation| *operation);
-        let authenticated = {
-            let mut cache = self.signing_keys.borrow_mut();
-            auth::authenticate(&head, &*self.keys, &mut cache, &["s3"])
+        let (caller, payload) = (Caller::Anonymous, PayloadMode::Unsigned);
+        let mut call = Call {
+            service: self.clone(),
+            head,
+            caller,
+            payload,
+            grant: Default::default(),
+            body: None,
+            pace: Pace::default(),
         };
-        let authenticated = match (authenticated, routed) {
-            (Err(error), _) | (Ok(_), Err(error)) => return (operation, Err(error)),
-            (Ok(authenticated), Ok(_)) => authenticated,
+        // A browser asks before it has what the signature is made of.
+        if operation != Operation::PreflightRequest {
+            let authenticated = self.authenticate(&call.head, &["s3"]).await;
+            match (authenticated, routed) {
+                (Err(error), _) | (Ok(_), Err(error)) => return (operation, call, Err(error)),
+                (Ok(authenticated), Ok(_)) => {
+                    call.caller = authenticated.user.map_or(Caller::Anonymous, Caller::User);
+                    call.payload = authenticated.payload;
+                }
+            }
+            match self.admit(&call.caller, call.head.target.bucket.as_deref()).await {
+                Ok((pace, out)) => {
+                    call.pace = pace;
+                    *pace_out = out;
+                }
+                Err(error) => return (operation, call, Err(error)),
+            }
+        }
+        call.body = body.take();
+        let result = operations::dispatch(operation, &mut call, body).await;
+        (operation, call, result)
+    }
+
+    /// Notes a request in the log of its bucket, if it has one.
+    pub(crate) async fn log(&self, seen: &Seen<'_>, answer: &Answer) {
+        // Of a bucket that is not there nobody wants a log.
+        let Some(name) = &seen.head.target.bucket else { return };
+        if seen.error == Some(Code::NoSuchBucket.name()) {
+            return;
+        }
+        let Ok(bucket) = self.catalogue.bucket(name).await else { return };
+        let Ok(rules) = self.rules.rules(&bucket) else { return };
+        let Some(logging) = &rules.logging else { return };
+        let line = logging::record::line(seen, &bucket, answer, &self.settings.host_id);
+        if !self.access_log.add(&bucket, logging, seen.head.now_ms, &line) {
+            self.metrics.log_dropped(1);
+        }
+    }
+
+    /// Holds a request against the rates of its user and its bucket: `SlowDown` beyond them. How fast its body may
+    /// come, and the answer's go.
+    pub(crate) async fn admit(
+        &self,
+        caller: &Caller,
+        bucket: Option<&str>,
+    ) -> S3Result<(Pace, Pace)> {
+        let mut whose = Vec::new();
+        if let Caller::User(user) = caller {
+            let limits = self.catalogue.limits(&user.id).await?;
+            whose.push((Whose::User(user.id.clone()), limits));
+        }
+        // A bucket that is not there has no limits.
+        if let Some(name) = bucket
+            && let Ok(bucket) = self.catalogue.bucket(name).await
+        {
+            whose.push((Whose::Bucket(bucket.id), of_bucket(&bucket)));
+        }
+        match self.catalogue.meters().admits(&whose) {
+            true => Ok(self.catalogue.meters().paces(&whose)),
+            false => Err(Code::SlowDown.into()),
+        }
+    }
+
+    /// Finds out who signed a request, for one of these services.
+    pub(crate) async fn authenticate(
+        &self,
+        head: &Head,
+        services: &[&str],
+    ) -> S3Result<auth::Authenticated> {
+        let keys = self.identities.ring(self, head).await?;
+        let mut cache = self.signing_keys.borrow_mut();
+        auth::authenticate(head, &keys, &mut cache, services)
+    }
+
+    /// What the bucket lets pages of another origin see of an answer, of an error also.
+    pub(crate) async fn share_with_origin(&self, head: &Head, answer: &mut Answer) {
+        let (Ok(Some(origin)), Some(bucket)) = (head.header("origin"), &head.target.bucket) else {
+            return;
         };
-        let Some(user) = authenticated.user else {
-            return (operation, access::anonymous(operation));
-        };
-        let call =
-            Call { service: self, head, user, payload: authenticated.payload, body: body.take() };
-        (operation, operations::dispatch(operation, call, body).await)
+        let Ok(bucket) = self.catalogue.bucket(bucket).await else { return };
+        let Ok(rules) = self.rules.rules(&bucket) else { return };
+        let asked = head.header("access-control-request-method").ok().flatten();
+        let method = asked.unwrap_or(head.method.as_str());
+        let rule = rules.cors.as_ref().and_then(|cors| cors.rule(origin, method, &[]));
+        if let Some(rule) = rule {
+            rule.apply(origin, None, answer.headers_mut());
+        }
     }
 
     /// What every answer carries.
-    fn sign_off(&self, answer: &mut Answer, request_id: &str) {
+    pub(crate) fn sign_off(&self, answer: &mut Answer, request_id: &str) {
         let headers = answer.headers_mut();
         let mut set = |name: &'static str, text: &str| {
             if let Ok(value) = HeaderValue::from_str(text) {
@@ -192,17 +366,24 @@ impl Service {
 }
 
 /// Throws away what the client still sends after an error, within bounds.
-async fn drain(reader: &mut BodyReader) {
+pub(crate) async fn drain(reader: &mut BodyReader) {
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, reader.drain(DRAIN_BYTES_MAX)).await;
 }
 
 impl Call {
     /// The body as bytes of an object, in pieces.
     pub fn reader(&mut self) -> S3Result<BodyReader> {
-        let length = self.head.body_length(self.payload.is_chunked())?;
+        let length = match self.head.is_open_ended() && !self.payload.is_chunked() {
+            true => None,
+            false => Some(self.head.body_length(self.payload.is_chunked())?),
+        };
         let body = self.body.take().ok_or(Code::InternalError)?;
         let source = Source::Http(body, self.service.settings.body_idle);
-        Ok(BodyReader::new(source, self.payload.decoder(), length))
+        let reader = match length {
+            Some(length) => BodyReader::new(source, self.payload.decoder(), length),
+            None => BodyReader::open(source, PIECE_OBJECT_BYTES_MAX),
+        };
+        Ok(reader.paced(self.pace.clone()))
     }
 
     /// The body as a document of at most `bytes_max`, checked against what the head says about it.
@@ -213,6 +394,8 @@ impl Call {
         {
             return Ok(bytes::Bytes::new());
         }
+        // A document is short: its length is known.
+        self.head.body_length(self.payload.is_chunked())?;
         let mut reader = self.reader()?;
         if reader.left() > bytes_max as u64 {
             return Err(Code::MaxMessageLengthExceeded.into());
@@ -230,6 +413,11 @@ impl Call {
     /// Now.
     pub fn now_ms(&self) -> u64 {
         self.head.now_ms
+    }
+
+    /// What a user is called.
+    pub fn display_name(&self, id: &str) -> String {
+        self.service.keys.display_name(id).unwrap_or_else(|| id.to_owned())
     }
 
     /// The error for an argument in the query or a header.

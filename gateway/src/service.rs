@@ -9,6 +9,7 @@ use crate::metrics::Metrics as Counters;
 use crate::s3::Settings;
 use crate::shell::{Shared, serve};
 use crate::transfer::Budget;
+use crate::webhook::Webhooks;
 use anyhow::{Context, Result, anyhow, bail};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -146,14 +147,22 @@ fn watched(
     })
 }
 
+/// Of a configuration that was checked.
 fn settings(config: &Config) -> Settings {
+    let trusted = config.trusted_proxies.iter();
     Settings {
         region: config.region.clone(),
         domains: config.domains.clone(),
+        website_domains: config.website_domains.clone(),
         inline_bytes_max: config.inline_max.0,
         index_shards: config.index_shards,
         body_idle: config.body_idle.0,
+        trusted_proxies: trusted.filter_map(|network| network.parse().ok()).collect(),
+        access_log_every: config.access_log_every.0,
+        customer_keys_need_tls: config.customer_keys_need_tls,
         host_id: format!("gateway.{}", config.name),
+        // `Config::check` has read them.
+        webhooks: Webhooks::parse(&config.webhooks).unwrap_or_default(),
     }
 }
 
@@ -162,6 +171,7 @@ fn sweep(config: &Config) -> Sweep {
         delay: config.garbage_delay.0,
         scan_every: config.sweep_every.0,
         intent_age: config.abandoned_after.0,
+        day: config.lifecycle_day.0,
         ..Sweep::default()
     }
 }

@@ -1,14 +1,20 @@
 //! Threads and sockets of a gateway: one accepting task, and shards that serve.
 #![allow(clippy::disallowed_methods)] // starts the shard threads
 
+use crate::catalogue::chores::Chores;
+use crate::catalogue::chores::deliver::Delivery;
 use crate::catalogue::flat::Flat;
 use crate::catalogue::sweep::Sweep;
 use crate::catalogue::{Catalogue, Commons};
 use crate::cluster::Cluster;
+use crate::crypt::ring::Ring;
 use crate::http::listener;
+use crate::iam::lookup::Lookup;
 use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
+use crate::s3::access::rules::RulesCache;
 use crate::s3::auth::SigningKeys;
+use crate::s3::logging::deliver::{self, AccessLog};
 use crate::s3::{Service, Settings};
 use crate::transfer::Budget;
 use std::cell::RefCell;
@@ -58,6 +64,7 @@ where
     let mut serving = Vec::new();
     let mut ended = Vec::new();
     let commons = Commons::default();
+    let access_log = Arc::new(AccessLog::default());
     for number in 0..shards.max(1) {
         let (lane, arrivals) = listener::lane();
         lanes.push(lane);
@@ -71,8 +78,9 @@ where
             shared.sweep.scan_every = std::time::Duration::ZERO;
         }
         let (connect, commons, shutdown) = (connect.clone(), commons.clone(), shutdown.clone());
+        let access_log = access_log.clone();
         std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || {
-            let result = shard(shared, arrivals, connect, commons, serves, shutdown);
+            let result = shard(shared, arrivals, connect, (commons, access_log), serves, shutdown);
             // Nobody listens if the gateway is being dropped.
             let _ = ends.send(result);
         })?;
@@ -98,7 +106,7 @@ fn shard<C, F, Fut>(
     shared: Shared,
     arrivals: tokio::sync::mpsc::Receiver<listener::Accepted>,
     connect: F,
-    commons: Commons,
+    (commons, access_log): (Commons, Arc<AccessLog>),
     serves: oneshot::Sender<()>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()>
@@ -112,6 +120,17 @@ where
     local.block_on(&runtime, async move {
         let flat = Rc::new(Flat::new(connect().await?, commons));
         spawn_local(shared.sweep.run(flat.clone(), shutdown.clone()));
+        let calendar = shared.sweep.calendar();
+        if !shared.sweep.scan_every.is_zero() {
+            let every = shared.sweep.chores_every();
+            let delivery = Delivery {
+                webhooks: shared.settings.webhooks.clone(),
+                region: shared.settings.region.clone(),
+                host_id: shared.settings.host_id.clone(),
+            };
+            let chores = Chores::new(calendar, every, shared.metrics.clone(), delivery);
+            spawn_local(chores.run(flat.clone(), shutdown.clone()));
+        }
         let catalogue: Rc<dyn Catalogue> = flat;
         let service = Rc::new(Service {
             catalogue,
@@ -119,11 +138,20 @@ where
             settings: shared.settings,
             metrics: shared.metrics,
             budget: shared.budget,
+            https: shared.tls.is_some(),
             signing_keys: RefCell::new(SigningKeys::default()),
+            rules: RulesCache::default(),
+            calendar,
+            identities: Lookup::default(),
+            ring: Ring::default(),
+            access_log,
         });
-        let handler = Rc::new(move |request| service.clone().handle(request));
+        spawn_local(deliver::run(service.clone(), shutdown.clone()));
+        let serving = service.clone();
+        let handler = Rc::new(move |request| serving.clone().handle(request));
         let _ = serves.send(());
         listener::serve(arrivals, shared.tls, handler, shutdown).await;
+        deliver::finish(&service).await;
         Ok(())
     })
 }

@@ -5,6 +5,8 @@
 
 use super::*;
 use crate::cluster::{Cluster, DATA_POOL, INDEX_POOL, META_POOL, Place};
+use crate::pace::Meters;
+use crate::s3::access::rules::document;
 use futures_util::future::{join_all, try_join_all};
 use std::cell::{Cell, RefCell};
 use store_base::PoolId;
@@ -25,6 +27,9 @@ const DIRTY_MAX: usize = 10_000;
 /// Most keys in one `remove`.
 const REMOVE_BATCH: usize = 100;
 
+/// An intent of so many bytes or more is of a body whose length is not known.
+const OPEN_BODY_BYTES: u64 = 5 << 30;
+
 /// A shard that is closed though its bucket is there is asked again after these pauses: somebody is
 /// removing the bucket, or tried. Then the removal is taken back.
 const CLOSED_PAUSES_MS: [u64; 6] = [20, 50, 100, 300, 700, 1500];
@@ -33,7 +38,7 @@ const CLOSED_PAUSES_MS: [u64; 6] = [20, 50, 100, 300, 700, 1500];
 type Dirty = BTreeMap<(BucketId, u32), (Rc<Bucket>, u64)>;
 
 /// Items of a removal, and their places in the request.
-type Placed = (Vec<usize>, Vec<(Bytes, Condition)>);
+type Placed = (Vec<usize>, Vec<RemoveItem>);
 
 /// Where the data of a bucket is.
 pub(super) fn data_place(bucket: &Bucket) -> Place {
@@ -43,11 +48,20 @@ pub(super) fn data_place(bucket: &Bucket) -> Place {
     }
 }
 
+/// A bucket that was looked up.
+struct Cached {
+    bucket: Rc<Bucket>,
+    /// Until when it is believed.
+    until: Time,
+    /// [`Commons::changes`] before it was looked up: it is not believed after another.
+    changes: u64,
+}
+
 /// The catalogue of flat buckets.
 pub struct Flat<C> {
     pub(super) cluster: C,
     pub(super) commons: Commons,
-    cache: RefCell<BTreeMap<String, (Time, Rc<Bucket>)>>,
+    cache: RefCell<BTreeMap<String, Cached>>,
     pub(super) dirty: RefCell<Dirty>,
     /// A bucket was removed: its shards can be cleared.
     pub(super) doomed: Cell<bool>,
@@ -66,7 +80,7 @@ impl<C: Cluster> Flat<C> {
     }
 
     /// Calls a class method.
-    async fn exec<I: Encode, O: Decode>(
+    pub(super) async fn exec<I: Encode, O: Decode>(
         &self,
         pool: Place,
         object: String,
@@ -97,7 +111,7 @@ impl<C: Cluster> Flat<C> {
         result
     }
 
-    pub(super) async fn registry<I: Encode, O: Decode>(
+    pub(crate) async fn registry<I: Encode, O: Decode>(
         &self,
         object: String,
         method: &str,
@@ -107,7 +121,7 @@ impl<C: Cluster> Flat<C> {
     }
 
     /// Calls a method of a shard as it is, whatever it answers.
-    pub(super) async fn shard<I: Encode, O: Decode>(
+    pub(crate) async fn shard<I: Encode, O: Decode>(
         &self,
         bucket: &Bucket,
         shard: u32,
@@ -200,12 +214,14 @@ impl<C: Cluster> Flat<C> {
         Ok(found.filter(|record| record.ready).map(Rc::new))
     }
 
-    fn remember(&self, bucket: Rc<Bucket>) -> Rc<Bucket> {
+    /// `changes`: the count before the bucket was looked up.
+    fn remember(&self, bucket: Rc<Bucket>, changes: u64) -> Rc<Bucket> {
         let mut cache = self.cache.borrow_mut();
         if cache.len() >= CACHED_MAX {
             cache.clear();
         }
-        cache.insert(bucket.name.clone(), (clock::now() + CACHE_TTL, bucket.clone()));
+        let until = clock::now() + CACHE_TTL;
+        cache.insert(bucket.name.clone(), Cached { bucket: bucket.clone(), until, changes });
         bucket
     }
 
@@ -214,7 +230,8 @@ impl<C: Cluster> Flat<C> {
         &self,
         record: &Bucket,
     ) -> Result<Rc<Bucket>, CatalogueError> {
-        let init = Init { bucket: record.id };
+        let init = Init { bucket: record.id, settings: record.settings.clone() };
+        let changes = self.commons.changes();
         let shards = (0..record.shards).map(|shard| {
             let init = &init;
             async move { self.shard::<_, Answer<Nothing>>(record, shard, "init", init).await }
@@ -226,7 +243,20 @@ impl<C: Cluster> Flat<C> {
         let done: Answer<Nothing> =
             self.registry(registry_name(&record.name), "ready", &named).await?;
         done.0?;
-        Ok(self.remember(Rc::new(BucketRecord { ready: true, ..record.clone() })))
+        Ok(self.remember(Rc::new(BucketRecord { ready: true, ..record.clone() }), changes))
+    }
+
+    async fn change_document<I: Encode>(
+        &self,
+        name: &str,
+        method: &str,
+        change: &I,
+    ) -> Result<(), CatalogueError> {
+        let done = self.registry::<_, Answer<Nothing>>(registry_name(name), method, change).await;
+        // Also after a time-out: it may have happened.
+        self.commons.note_change();
+        done?.0?;
+        Ok(())
     }
 
     async fn seal_and_remove(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
@@ -259,26 +289,33 @@ impl<C: Cluster> Flat<C> {
         }
     }
 
-    fn mark_replaced(&self, bucket: &Bucket, shard: u32, replaced: &Option<Entry>, now_ms: u64) {
+    pub(super) fn mark_replaced(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        replaced: &Option<Entry>,
+        now_ms: u64,
+    ) {
         if replaced.as_ref().is_some_and(|entry| entry.striped) {
             self.mark_dirty(bucket, shard, now_ms);
         }
     }
 
+    /// `remove` holds all but the items.
     async fn remove_of_shard(
         &self,
         bucket: &Bucket,
         shard: u32,
-        mut items: Vec<(Bytes, Condition)>,
-        now_ms: u64,
-    ) -> Result<Vec<Done<Option<Entry>>>, CatalogueError> {
+        mut items: Vec<RemoveItem>,
+        remove: &Remove,
+    ) -> Result<Vec<Done<Removed>>, CatalogueError> {
         let mut outcomes = Vec::with_capacity(items.len());
         let mut batch_max = REMOVE_BATCH;
         while !items.is_empty() {
             let batch = items[..items.len().min(batch_max)].to_vec();
-            let remove = Remove { items: batch, now_ms };
+            let remove = Remove { items: batch, ..remove.clone() };
             let done = self.live_shard(bucket, shard, "remove", &remove).await;
-            let done: Vec<Answer<Option<Entry>>> = match done {
+            let done: Vec<Answer<Removed>> = match done {
                 // A full cluster takes small removals only.
                 Err(CatalogueError::Cluster(Error::Full(_) | Error::Quota(_))) if batch_max > 1 => {
                     batch_max = 1;
@@ -289,15 +326,46 @@ impl<C: Cluster> Flat<C> {
             if done.is_empty() || done.len() > items.len() {
                 return Err(Error::Damaged("remove answered for other keys".into()).into());
             }
-            items.drain(..done.len());
+            if items.drain(..done.len()).any(|item| item.notes.is_some()) {
+                self.commons.note_events(bucket, shard);
+            }
             for outcome in done {
                 if let Ok(removed) = &outcome.0 {
-                    self.mark_replaced(bucket, shard, removed, now_ms);
+                    self.mark_replaced(bucket, shard, &removed.entry, remove.now_ms);
+                    let (more, less) = (removed.marker.as_ref(), removed.entry.as_ref());
+                    self.commons.known.note(bucket, shard, more, less);
                 }
                 outcomes.push(outcome.0);
             }
         }
         Ok(outcomes)
+    }
+
+    /// Marks the bucket of an object that ends by itself, before there is one: the worker looks at marked
+    /// buckets only. The mark stays.
+    async fn note_expiring(&self, bucket: &Bucket, expires_ms: u64) -> Result<(), CatalogueError> {
+        if expires_ms == 0 || bucket.documents.contains_key(document::EXPIRING) {
+            return Ok(());
+        }
+        let set = SetDocument {
+            name: bucket.name.clone(),
+            id: bucket.id,
+            document: document::EXPIRING.to_owned(),
+            value: Bytes::from_static(b"1"),
+            expected: ExpectedDocuments::default(),
+        };
+        self.change_document(&set.name, "set_document", &set).await
+    }
+
+    /// Brings a bucket's settings to its shards.
+    async fn spread_settings(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
+        let configure = Configure { settings: bucket.settings.clone() };
+        let shards = (0..bucket.shards).map(|shard| {
+            let configure = &configure;
+            async move { self.live_shard::<_, Nothing>(bucket, shard, "configure", configure).await }
+        });
+        try_join_all(shards).await?;
+        Ok(())
     }
 }
 
@@ -308,14 +376,96 @@ fn shard_for(bucket: &Bucket, key: &[u8]) -> u32 {
 impl<C: Cluster> Catalogue for Flat<C> {
     fn bucket<'a>(&'a self, name: &'a str) -> Later<'a, Rc<Bucket>> {
         Box::pin(async move {
-            if let Some((until, bucket)) = self.cache.borrow().get(name)
-                && *until > clock::now()
+            if let Some(cached) = self.cache.borrow().get(name)
+                && cached.until > clock::now()
+                && cached.changes == self.commons.changes()
             {
-                return Ok(bucket.clone());
+                return Ok(cached.bucket.clone());
             }
-            let found = self.look_up(name).await?;
-            Ok(self.remember(found.ok_or(Refusal::NoBucket {})?))
+            self.bucket_now(name).await
         })
+    }
+
+    fn bucket_now<'a>(&'a self, name: &'a str) -> Later<'a, Rc<Bucket>> {
+        Box::pin(async move {
+            let changes = self.commons.changes();
+            let found = self.look_up(name).await?;
+            Ok(self.remember(found.ok_or(Refusal::NoBucket {})?, changes))
+        })
+    }
+
+    fn set_document(&self, set: SetDocument) -> Later<'_, ()> {
+        Box::pin(async move { self.change_document(&set.name, "set_document", &set).await })
+    }
+
+    fn remove_document(&self, remove: RemoveDocument) -> Later<'_, ()> {
+        Box::pin(
+            async move { self.change_document(&remove.name, "remove_document", &remove).await },
+        )
+    }
+
+    fn set_acl<'a>(&'a self, bucket: &'a Bucket, set: SetAcl) -> Later<'a, ()> {
+        Box::pin(async move {
+            let shard = shard_for(bucket, &set.key);
+            self.live_shard::<_, Nothing>(bucket, shard, "set_acl", &set).await?;
+            Ok(())
+        })
+    }
+
+    fn configure<'a>(&'a self, bucket: &'a Bucket, change: SettingsChange) -> Later<'a, ()> {
+        Box::pin(async move {
+            let configure = ConfigureBucket { name: bucket.name.clone(), id: bucket.id, change };
+            let registry = registry_name(&bucket.name);
+            let changed: Result<Answer<BucketRecord>, _> =
+                self.registry(registry, "configure", &configure).await;
+            // Also after a time-out: it may have happened.
+            self.commons.note_change();
+            let changes = self.commons.changes();
+            let changed = changed?;
+            let changed = self.remember(Rc::new(changed.0?), changes);
+            self.spread_settings(&changed).await
+        })
+    }
+
+    fn limits<'a>(&'a self, user: &'a str) -> Later<'a, Limits> {
+        Box::pin(self.limits_of(user))
+    }
+
+    fn meters(&self) -> &Meters {
+        &self.commons.meters
+    }
+
+    fn account<'a>(&'a self, id: &'a str) -> Later<'a, SwiftMetadata> {
+        Box::pin(async move {
+            let read = ReadAccount { id: id.to_owned() };
+            let found: Result<Option<SwiftMetadata>, _> =
+                self.registry(registry_name(id), "account", &read).await;
+            match found {
+                Err(CatalogueError::Cluster(Error::NotFound(_))) => Ok(SwiftMetadata::default()),
+                found => Ok(found?.unwrap_or_default()),
+            }
+        })
+    }
+
+    fn set_account(&self, set: SetAccount) -> Later<'_, ()> {
+        Box::pin(async move {
+            let registry = registry_name(&set.id);
+            let done: Answer<Nothing> = self.registry(registry, "set_account", &set).await?;
+            done.0?;
+            Ok(())
+        })
+    }
+
+    fn identities<'a>(&'a self, shard: u32, ask: IdentityAsk) -> Later<'a, Option<IdentityAnswer>> {
+        Box::pin(identities::ask(self, shard, ask))
+    }
+
+    fn change_account(&self, change: ChangeAccount) -> Later<'_, Result<(), identity::Refusal>> {
+        Box::pin(identities::change(self, change))
+    }
+
+    fn changes(&self) -> u64 {
+        self.commons.changes()
     }
 
     fn create_bucket(&self, wanted: BucketRecord) -> Later<'_, Creation> {
@@ -339,11 +489,14 @@ impl<C: Cluster> Catalogue for Flat<C> {
     fn remove_bucket<'a>(&'a self, bucket: &'a Bucket) -> Later<'a, ()> {
         Box::pin(async move {
             // Sealing disturbs writers: first a look that does not.
-            if self.usage(bucket).await?.objects > 0 {
+            let usage = self.usage(bucket).await?;
+            if usage.objects > 0 || usage.versions > 0 {
                 return Err(Refusal::NotEmpty {}.into());
             }
             let done = self.seal_and_remove(bucket).await;
             self.cache.borrow_mut().remove(&bucket.name);
+            // The name may be taken again at once, and other threads must not look into the old bucket.
+            self.commons.note_change();
             self.doomed.set(true);
             done
         })
@@ -362,6 +515,8 @@ impl<C: Cluster> Catalogue for Flat<C> {
             Ok(heads.iter().fold(Usage::default(), |sum, head| Usage {
                 objects: sum.objects.saturating_add(head.objects),
                 bytes: sum.bytes.saturating_add(head.bytes),
+                versions: sum.versions.saturating_add(head.versions),
+                version_bytes: sum.version_bytes.saturating_add(head.version_bytes),
             }))
         })
     }
@@ -372,39 +527,72 @@ impl<C: Cluster> Catalogue for Flat<C> {
         })
     }
 
-    fn put<'a>(&'a self, bucket: &'a Bucket, put: Put) -> Later<'a, Option<Entry>> {
+    fn put<'a>(&'a self, bucket: &'a Bucket, mut put: Put) -> Later<'a, Committed> {
+        put.settings.clone_from(&bucket.settings);
         Box::pin(async move {
+            self.note_expiring(bucket, put.entry.expires_ms).await?;
             let shard = shard_for(bucket, &put.key);
-            let replaced = self.live_shard(bucket, shard, "put", &put).await?;
-            self.mark_replaced(bucket, shard, &replaced, put.now_ms);
-            Ok(replaced)
+            put.ceiling = self.ceiling(bucket, shard, put.entry.size).await?;
+            let done: Committed = self.live_shard(bucket, shard, "put", &put).await?;
+            self.mark_replaced(bucket, shard, &done.replaced, put.now_ms);
+            let known = &self.commons.known;
+            known.note(bucket, shard, Some(&done.entry), done.replaced.as_ref());
+            if put.notes.is_some() {
+                self.commons.note_events(bucket, shard);
+            }
+            Ok(done)
         })
     }
 
     fn remove<'a>(
         &'a self,
         bucket: &'a Bucket,
-        items: Vec<(Bytes, Condition)>,
-        now_ms: u64,
-    ) -> Later<'a, Vec<Done<Option<Entry>>>> {
+        mut remove: Remove,
+    ) -> Later<'a, Vec<Done<Removed>>> {
+        remove.settings.clone_from(&bucket.settings);
         Box::pin(async move {
             let mut by_shard: BTreeMap<u32, Placed> = BTreeMap::new();
-            let count = items.len();
+            let items = std::mem::take(&mut remove.items);
+            let mut outcomes = vec![Ok(Removed::default()); items.len()];
             for (n, item) in items.into_iter().enumerate() {
-                let of_shard = by_shard.entry(shard_for(bucket, &item.0)).or_default();
+                let of_shard = by_shard.entry(shard_for(bucket, &item.key)).or_default();
                 of_shard.0.push(n);
                 of_shard.1.push(item);
             }
+            let remove = &remove;
             let shards = by_shard.into_iter().map(|(shard, (places, items))| async move {
-                let outcomes = self.remove_of_shard(bucket, shard, items, now_ms).await?;
+                let outcomes = self.remove_of_shard(bucket, shard, items, remove).await?;
                 Ok::<_, CatalogueError>(places.into_iter().zip(outcomes))
             });
-            let mut outcomes = vec![Ok(None); count];
             for (place, outcome) in try_join_all(shards).await?.into_iter().flatten() {
                 outcomes[place] = outcome;
             }
             Ok(outcomes)
         })
+    }
+
+    fn lock<'a>(&'a self, bucket: &'a Bucket, lock: SetLock) -> Later<'a, Entry> {
+        Box::pin(async move {
+            self.live_shard(bucket, shard_for(bucket, &lock.key), "lock", &lock).await
+        })
+    }
+
+    fn tag<'a>(&'a self, bucket: &'a Bucket, tags: SetTags) -> Later<'a, Entry> {
+        Box::pin(async move {
+            self.live_shard(bucket, shard_for(bucket, &tags.key), "tag", &tags).await
+        })
+    }
+
+    fn describe<'a>(&'a self, bucket: &'a Bucket, describe: Describe) -> Later<'a, Entry> {
+        Box::pin(async move {
+            self.note_expiring(bucket, expiry_of(&describe.headers)).await?;
+            let shard = shard_for(bucket, &describe.key);
+            self.live_shard(bucket, shard, "describe", &describe).await
+        })
+    }
+
+    fn versions<'a>(&'a self, bucket: &'a Bucket, list: ListVersions) -> Later<'a, VersionPage> {
+        Box::pin(listing::versions(self, bucket, list))
     }
 
     fn list<'a>(&'a self, bucket: &'a Bucket, list: List) -> Later<'a, Page> {
@@ -414,6 +602,10 @@ impl<C: Cluster> Catalogue for Flat<C> {
     fn intend<'a>(&'a self, bucket: &'a Bucket, intend: Intend) -> Later<'a, ()> {
         Box::pin(async move {
             let shard = shard_for(bucket, &intend.key);
+            // A sign of life of a long write is no new one; of a body of unknown length nothing is known.
+            if !intend.renew && intend.data.size < OPEN_BODY_BYTES {
+                self.check_room(bucket, shard, intend.data.size).await?;
+            }
             self.live_shard::<_, Nothing>(bucket, shard, "intend", &intend).await?;
             Ok(())
         })
@@ -461,15 +653,36 @@ impl<C: Cluster> Catalogue for Flat<C> {
         })
     }
 
+    fn cluster_keys(&self) -> Later<'_, Vec<SealedKey>> {
+        Box::pin(async move {
+            match self.registry(KEYS_OBJECT.to_owned(), "keys", &Nothing {}).await {
+                // Nobody has encrypted anything yet.
+                Err(CatalogueError::Cluster(Error::NotFound(_))) => Ok(Vec::new()),
+                keys => keys,
+            }
+        })
+    }
+
+    fn add_cluster_key(&self, key: SealedKey) -> Later<'_, Vec<SealedKey>> {
+        Box::pin(
+            async move { self.registry(KEYS_OBJECT.to_owned(), "add_key", &AddKey { key }).await },
+        )
+    }
+
     fn placement(&self, name: &str) -> Option<Placement> {
         self.cluster.placement(name)
+    }
+
+    fn placements(&self) -> Vec<String> {
+        self.cluster.placements()
     }
 
     fn hold(&self, id: WriteId) -> Hold {
         self.commons.holds.hold(id)
     }
 
-    fn begin<'a>(&'a self, bucket: &'a Bucket, begin: Begin) -> Later<'a, ()> {
+    fn begin<'a>(&'a self, bucket: &'a Bucket, mut begin: Begin) -> Later<'a, ()> {
+        begin.settings.clone_from(&bucket.settings);
         Box::pin(async move {
             let shard = shard_for(bucket, &begin.key);
             self.live_shard::<_, Nothing>(bucket, shard, "upload", &begin).await?;
@@ -497,13 +710,20 @@ impl<C: Cluster> Catalogue for Flat<C> {
         Box::pin(listing::uploads(self, bucket, uploads))
     }
 
-    fn complete<'a>(&'a self, bucket: &'a Bucket, complete: Complete) -> Later<'a, Option<Entry>> {
+    fn complete<'a>(&'a self, bucket: &'a Bucket, mut complete: Complete) -> Later<'a, Committed> {
+        complete.settings.clone_from(&bucket.settings);
         Box::pin(async move {
             let shard = shard_for(bucket, &complete.key);
-            let replaced = self.live_shard(bucket, shard, "complete", &complete).await?;
+            complete.ceiling = self.ceiling(bucket, shard, complete.entry.size).await?;
+            let done: Committed = self.live_shard(bucket, shard, "complete", &complete).await?;
+            let known = &self.commons.known;
+            known.note(bucket, shard, Some(&done.entry), done.replaced.as_ref());
+            if complete.notes.is_some() {
+                self.commons.note_events(bucket, shard);
+            }
             // Parts that were left out may have become garbage as well.
             self.mark_dirty(bucket, shard, complete.now_ms);
-            Ok(replaced)
+            Ok(done)
         })
     }
 

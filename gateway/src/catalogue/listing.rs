@@ -10,12 +10,78 @@ use std::collections::VecDeque;
 /// Most buckets of one page of the registry.
 const BUCKETS_PER_CALL: u32 = 128;
 
+/// A line of a listing.
+trait Line {
+    /// By what it is sorted.
+    fn name(&self) -> &Bytes;
+}
+
+impl Line for Item {
+    fn name(&self) -> &Bytes {
+        self.name()
+    }
+}
+
+impl Line for VersionItem {
+    fn name(&self) -> &Bytes {
+        self.name()
+    }
+}
+
 /// One shard's part of a listing.
-struct Cursor {
-    shard: u32,
-    items: VecDeque<Item>,
+struct Cursor<L, P> {
+    items: VecDeque<L>,
     /// Where to go on; `None` when the shard has no more than `items`.
-    next: Option<Bytes>,
+    next: Option<P>,
+}
+
+/// Merges the pages that `fetch` reads of a shard, from a place on and at most so many lines: at most `max`
+/// lines, and whether there are more. All lines of a name are of one shard, or say the same.
+async fn merged<L: Line, P: Clone, F>(
+    shards: u32,
+    max: u32,
+    from: &P,
+    fetch: impl Fn(u32, P, u32) -> F,
+) -> Result<(Vec<L>, bool), CatalogueError>
+where
+    F: Future<Output = Result<(Vec<L>, Option<P>), CatalogueError>>,
+{
+    let mut lines = Vec::new();
+    if max == 0 {
+        return Ok((lines, false));
+    }
+    // Keys spread evenly: a little more than its share is mostly enough of a shard.
+    let share = match shards {
+        0 | 1 => max,
+        shards => (max.div_ceil(shards) * 5 / 4 + 8).min(max),
+    };
+    let first = try_join_all((0..shards).map(|shard| fetch(shard, from.clone(), share))).await?;
+    let mut cursors: Vec<Cursor<L, P>> =
+        first.into_iter().map(|(items, next)| Cursor { items: items.into(), next }).collect();
+    loop {
+        // Whose items are used up may have the next one.
+        for (shard, cursor) in (0..).zip(&mut cursors) {
+            if cursor.items.is_empty()
+                && let Some(from) = cursor.next.take()
+            {
+                let (items, next) = fetch(shard, from, share).await?;
+                *cursor = Cursor { items: items.into(), next };
+            }
+        }
+        let heads = cursors.iter().filter_map(|cursor| cursor.items.front());
+        let Some(name) = heads.map(Line::name).min().cloned() else { return Ok((lines, false)) };
+        if lines.len() >= max as usize {
+            return Ok((lines, true));
+        }
+        let mut line = None;
+        for cursor in &mut cursors {
+            // A common prefix may come from several shards.
+            if cursor.items.front().is_some_and(|head| *head.name() == name) {
+                line = cursor.items.pop_front();
+            }
+        }
+        lines.extend(line);
+    }
 }
 
 /// A page of at most `list.max` items.
@@ -24,45 +90,16 @@ pub(super) async fn objects<C: Cluster>(
     bucket: &Bucket,
     list: List,
 ) -> Result<Page, CatalogueError> {
-    let max = list.max as usize;
-    if max == 0 {
-        return Ok(Page::default());
-    }
-    // Keys spread evenly: a little more than its share is mostly enough of a shard.
-    let share = match bucket.shards {
-        0 | 1 => list.max,
-        shards => (list.max.div_ceil(shards) * 5 / 4 + 8).min(list.max),
+    let fetch = |shard, from, max| {
+        let list = List { from, max, ..list.clone() };
+        async move {
+            let page: Page = flat.live_shard(bucket, shard, "list", &list).await?;
+            Ok((page.items, page.next))
+        }
     };
-    let first = (0..bucket.shards).map(|shard| {
-        let from = list.from.clone();
-        fetch(flat, bucket, &list, shard, from, share)
-    });
-    let mut cursors = try_join_all(first).await?;
-    let mut page = Page::default();
-    loop {
-        // Whose items are used up may have the next one.
-        for cursor in &mut cursors {
-            if cursor.items.is_empty()
-                && let Some(from) = cursor.next.take()
-            {
-                *cursor = fetch(flat, bucket, &list, cursor.shard, from, share).await?;
-            }
-        }
-        let heads = cursors.iter().filter_map(|cursor| cursor.items.front());
-        let Some(name) = heads.map(Item::name).min().cloned() else { return Ok(page) };
-        if page.items.len() >= max {
-            page.next = page.items.last().and_then(behind);
-            return Ok(page);
-        }
-        let mut item = None;
-        for cursor in &mut cursors {
-            // A common prefix may come from several shards.
-            if cursor.items.front().is_some_and(|head| *head.name() == name) {
-                item = cursor.items.pop_front();
-            }
-        }
-        page.items.extend(item);
-    }
+    let (items, more) = merged(bucket.shards, list.max, &list.from, fetch).await?;
+    let next = items.last().filter(|_| more).and_then(behind);
+    Ok(Page { items, next })
 }
 
 /// The first key that is behind an item of a listing; `None` if there can be none.
@@ -73,17 +110,34 @@ pub(crate) fn behind(item: &Item) -> Option<Bytes> {
     }
 }
 
-async fn fetch<C: Cluster>(
+/// A page of at most `list.max` versions.
+pub(super) async fn versions<C: Cluster>(
     flat: &Flat<C>,
     bucket: &Bucket,
-    list: &List,
-    shard: u32,
-    from: Bytes,
-    max: u32,
-) -> Result<Cursor, CatalogueError> {
-    let list = List { from, max, ..list.clone() };
-    let page: Page = flat.live_shard(bucket, shard, "list", &list).await?;
-    Ok(Cursor { shard, items: page.items.into(), next: page.next })
+    list: ListVersions,
+) -> Result<VersionPage, CatalogueError> {
+    let fetch = |shard, from, max| {
+        let list = ListVersions { from, max, ..list.clone() };
+        async move {
+            let page: VersionPage = flat.live_shard(bucket, shard, "versions", &list).await?;
+            Ok((page.items, page.next))
+        }
+    };
+    let (items, more) = merged(bucket.shards, list.max, &list.from, fetch).await?;
+    let next = items.last().filter(|_| more).and_then(behind_version);
+    Ok(VersionPage { items, next })
+}
+
+fn behind_version(item: &VersionItem) -> Option<VersionPlace> {
+    match item {
+        VersionItem::Version { key, entry, .. } => {
+            let after = Some(Version::Id { sequence: entry.sequence });
+            Some(VersionPlace { key: key.clone(), after })
+        }
+        VersionItem::Prefix { prefix } => {
+            Some(VersionPlace { key: after_prefix(prefix)?.into(), after: None })
+        }
+    }
 }
 
 /// A page of at most `uploads.max` items.

@@ -9,6 +9,7 @@
 use super::flat::{Flat, data_place};
 use super::*;
 use crate::cluster::{Cluster, INDEX_POOL};
+use crate::s3::lifecycle::{Calendar, DAY_MS};
 use futures_util::StreamExt;
 use futures_util::stream;
 use store_base::op::Op;
@@ -26,6 +27,11 @@ pub struct Sweep {
     /// An intent without a sign of life for so long belongs to nobody. Writers give one every five
     /// minutes.
     pub intent_age: Duration,
+    /// How often the buckets are looked through for what lifecycle rules, and objects themselves, say is
+    /// due; zero for never.
+    pub chores_every: Duration,
+    /// How long the days of lifecycle rules are.
+    pub day: Duration,
 }
 
 impl Default for Sweep {
@@ -35,6 +41,8 @@ impl Default for Sweep {
             delay: Duration::from_secs(60),
             scan_every: Duration::from_secs(600),
             intent_age: Duration::from_secs(3600),
+            chores_every: Duration::from_secs(60),
+            day: Duration::from_millis(DAY_MS),
         }
     }
 }
@@ -45,10 +53,23 @@ const DELETES_IN_FLIGHT: usize = 8;
 /// Garbage records asked for at a time.
 const RECORDS_PER_CALL: u32 = 8;
 
+/// How often in a short day the buckets are looked through at least.
+const LOOKS_PER_SHORT_DAY: u32 = 8;
+
 /// A bucket that is not ready for so long is finished by the sweeper.
 const HALF_MADE_MS: u64 = 60_000;
 
 impl Sweep {
+    /// How long the days of lifecycle rules are.
+    pub fn calendar(&self) -> Calendar {
+        Calendar { day_ms: u64::try_from(self.day.as_millis()).unwrap_or(u64::MAX).max(1) }
+    }
+
+    /// [`Sweep::chores_every`], and oftener where days are short.
+    pub fn chores_every(&self) -> Duration {
+        self.chores_every.min(self.day / LOOKS_PER_SHORT_DAY)
+    }
+
     /// Sweeps until `shutdown`.
     pub async fn run<C: Cluster>(self, flat: Rc<Flat<C>>, shutdown: Shutdown) {
         // The first scan comes soon, but not in the rush of a start.

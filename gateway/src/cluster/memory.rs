@@ -59,6 +59,27 @@ impl MemoryCluster {
         })
     }
 
+    /// Whether these bytes lie anywhere, in data or in an omap.
+    pub fn has_bytes(&self, wanted: &[u8]) -> bool {
+        let within = |bytes: &[u8]| bytes.windows(wanted.len()).any(|window| window == wanted);
+        self.locked(|objects| {
+            objects.objects.values().any(|stored| {
+                within(&stored.data) || stored.class.omap.values().any(|value| within(value))
+            })
+        })
+    }
+
+    /// Changes a byte of the data of every object of a pool.
+    pub fn damage(&self, pool: Place, at: usize) {
+        self.locked(|objects| {
+            for (_, stored) in objects.objects.iter_mut().filter(|((place, _), _)| *place == pool) {
+                if let Some(byte) = stored.data.get_mut(at) {
+                    *byte ^= 1;
+                }
+            }
+        });
+    }
+
     /// How many requests were run.
     pub fn requests(&self) -> u64 {
         self.locked(|objects| objects.requests)
@@ -104,6 +125,11 @@ impl Cluster for MemoryCluster {
             }
             _ => pool.map(|pool| Placement { name: name.to_string(), pool: Some(pool) }),
         }
+    }
+
+    fn placements(&self) -> Vec<String> {
+        let added = self.locked(|objects| objects.placements.keys().cloned().collect::<Vec<_>>());
+        [PLACEMENT_DEFAULT.to_string()].into_iter().chain(added).collect()
     }
 }
 
@@ -156,6 +182,7 @@ fn exec(
     if read_only && method.kind == MethodKind::Write {
         return Err(failed(errno::EROFS, "a read that writes"));
     }
+    stored.class.now = store_shell::clock::timestamp();
     let had_data = !stored.data.is_empty();
     let output = (method.code)(&mut stored.class, input.clone()).map_err(|error| match error {
         ClassError::Invalid(_) => failed(errno::EINVAL, &error.to_string()),

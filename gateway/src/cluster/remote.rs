@@ -4,7 +4,7 @@ use super::{Cluster, DATA_POOL, INDEX_POOL, META_POOL, Place};
 use futures_util::future::LocalBoxFuture;
 use serde_json::json;
 use store_base::PoolId;
-use store_base::bucket::placement::{APPLICATION, Placement, placement};
+use store_base::bucket::placement::{APPLICATION, Placement, placement, placements};
 use store_base::error::Error;
 use store_base::object::ObjectName;
 use store_base::op::{Op, OpResult};
@@ -40,7 +40,8 @@ impl Remote {
     }
 }
 
-fn name(place: Place) -> &'static str {
+/// The name of one of the gateway's own pools.
+pub(crate) fn name(place: Place) -> &'static str {
     match place {
         Place::Own(name) => name,
         Place::Placed(_) => "",
@@ -87,5 +88,9 @@ impl Cluster for Remote {
 
     fn placement(&self, name: &str) -> Option<Placement> {
         placement(&self.client.osd_map().borrow(), name)
+    }
+
+    fn placements(&self) -> Vec<String> {
+        placements(&self.client.osd_map().borrow())
     }
 }

@@ -1,12 +1,16 @@
 //! What an answer carries.
 
+use crate::pace::Pace;
 use crate::s3::error::S3Error;
 use crate::transfer::download::Download;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::stream::LocalBoxStream;
+use futures_util::{Stream, StreamExt};
 use hyper::body::{Body, Frame, SizeHint};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tokio::time::Sleep;
 
 /// The body of an answer.
 pub enum ResponseBody {
@@ -14,12 +18,69 @@ pub enum ResponseBody {
     Full(Bytes),
     /// Bytes that come from the cluster; with what must live until they have.
     Download(Box<Download>, Box<dyn std::any::Any>),
+    /// Bytes that are made as they are asked for: so many.
+    Stream(LocalBoxStream<'static, Result<Bytes, S3Error>>, u64),
+    /// Bytes of which nobody knows how many they will be.
+    Chunks(LocalBoxStream<'static, Result<Bytes, S3Error>>),
+    /// Several bodies, one after the other.
+    Sequence(VecDeque<ResponseBody>),
+    /// A body that goes no faster than it may.
+    Paced(Box<Paced>),
+}
+
+/// A body and its pace.
+pub struct Paced {
+    body: ResponseBody,
+    pace: Pace,
+    /// Until when nothing more goes.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl ResponseBody {
     /// No bytes.
     pub fn empty() -> Self {
         ResponseBody::Full(Bytes::new())
+    }
+
+    /// At this pace.
+    pub fn paced(self, pace: Pace) -> Self {
+        match pace.is_free() || self.left() == 0 {
+            true => self,
+            false => ResponseBody::Paced(Box::new(Paced { body: self, pace, pause: None })),
+        }
+    }
+
+    /// Bytes still to come.
+    fn left(&self) -> u64 {
+        match self {
+            ResponseBody::Paced(paced) => paced.body.left(),
+            ResponseBody::Full(bytes) => bytes.len() as u64,
+            ResponseBody::Download(download, _) => download.left(),
+            ResponseBody::Stream(_, left) => *left,
+            // At least one, as far as anybody knows.
+            ResponseBody::Chunks(_) => 1,
+            ResponseBody::Sequence(bodies) => bodies.iter().map(ResponseBody::left).sum(),
+        }
+    }
+}
+
+impl Paced {
+    /// The next piece; what it costs is waited for before the one after it.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, S3Error>>> {
+        if let Some(pause) = &mut self.pause {
+            if pause.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.pause = None;
+        }
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let wait = self.pace.wait(data.len() as u64);
+            self.pause = (!wait.is_zero()).then(|| Box::pin(tokio::time::sleep(wait)));
+        }
+        frame
     }
 }
 
@@ -32,25 +93,40 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, S3Error>>> {
         match self.get_mut() {
+            ResponseBody::Paced(paced) => paced.poll_frame(cx),
             ResponseBody::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             ResponseBody::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             ResponseBody::Download(download, _) => {
                 Pin::new(&mut **download).poll_next(cx).map_ok(Frame::data)
             }
+            ResponseBody::Stream(bytes, left) => {
+                let next = bytes.poll_next_unpin(cx);
+                if let Poll::Ready(Some(Ok(piece))) = &next {
+                    *left = left.saturating_sub(piece.len() as u64);
+                }
+                next.map_ok(Frame::data)
+            }
+            ResponseBody::Chunks(bytes) => bytes.poll_next_unpin(cx).map_ok(Frame::data),
+            ResponseBody::Sequence(bodies) => {
+                while let Some(first) = bodies.front_mut() {
+                    match Pin::new(first).poll_frame(cx) {
+                        Poll::Ready(None) => drop(bodies.pop_front()),
+                        frame => return frame,
+                    }
+                }
+                Poll::Ready(None)
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            ResponseBody::Full(bytes) => bytes.is_empty(),
-            ResponseBody::Download(download, _) => download.left() == 0,
-        }
+        self.left() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match self {
-            ResponseBody::Full(bytes) => bytes.len() as u64,
-            ResponseBody::Download(download, _) => download.left(),
-        })
+        match self {
+            ResponseBody::Chunks(_) => SizeHint::new(),
+            body => SizeHint::with_exact(body.left()),
+        }
     }
 }

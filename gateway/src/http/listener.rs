@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,6 +53,15 @@ const HANDED_MAX: usize = 1024;
 
 /// How long to wait after an accept failed: mostly for file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who is at the other end of a connection; an extension of every request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address, as the socket says: a proxy's own, if there is one between.
+    pub address: Option<IpAddr>,
+    /// Whether the connection is encrypted.
+    pub secure: bool,
+}
 
 /// An accepted connection on its way to a shard.
 pub struct Accepted {
@@ -152,13 +162,15 @@ where
     F: Future<Output = Response<ResponseBody>> + 'static,
 {
     let Accepted { stream, _place, _count } = accepted;
+    let peer =
+        Peer { address: stream.peer_addr().ok().map(|peer| peer.ip()), secure: tls.is_some() };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "connection is gone already");
         return;
     }
-    let Some(tls) = tls else { return converse(stream, handler, shutdown).await };
+    let Some(tls) = tls else { return converse(stream, peer, handler, shutdown).await };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => converse(stream, handler, shutdown).await,
+        Ok(Ok(stream)) => converse(stream, peer, handler, shutdown).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }
@@ -169,7 +181,7 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-async fn converse<S, H, F>(stream: S, handler: Rc<H>, shutdown: Shutdown)
+async fn converse<S, H, F>(stream: S, peer: Peer, handler: Rc<H>, shutdown: Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Fn(Request<Incoming>) -> F + 'static,
@@ -177,7 +189,8 @@ where
 {
     let interim = Interim::default();
     let io = TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT, interim.clone()));
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let expects = expects_continue(request.headers());
         let has_body = !request.body().is_end_stream();
         if expects && !has_body {

@@ -4,10 +4,11 @@
 //! announced hash of the body come from the holder of a key, and were signed a short while ago. The body
 //! itself is checked while it streams (`payload`), and nothing becomes visible before that is done.
 //!
-//! Deliberately absent: POST policies (a later issue; their place is beside `header` and `presigned`
-//! here). Requests without a signature are denied by the access rules, not here.
+//! A form is signed in its fields (`form`), which come with the body: its request counts as nobody's until
+//! they are read. Requests without a signature are denied by the access rules, not here.
 
 mod canonical;
+pub mod form;
 mod header;
 mod keys;
 pub mod payload;
@@ -100,13 +101,9 @@ fn verify(
             services.first().copied().unwrap_or_default()
         )));
     }
-    if head.header("x-amz-security-token")?.is_some() || head.query.has("X-Amz-Security-Token") {
-        return Err(Code::InvalidToken.into());
-    }
-    let user = keys.user(claim.access_key).ok_or_else(|| {
-        let error = S3Error::from(Code::InvalidAccessKeyId);
-        error.detail("AWSAccessKeyId", claim.access_key)
-    })?;
+    let user = user_of(head, keys, claim.access_key)?;
+    // Before the signature: who sees that his clock is wrong knows what to mend.
+    check_skew(head, claim)?;
     check_signed_headers(head, claim)?;
     let key = cache.key(claim.access_key, &user.secret, &claim.scope);
     let request = canonical_request(head, claim)?;
@@ -119,10 +116,57 @@ fn verify(
             .detail("StringToSign", to_sign)
             .detail("CanonicalRequest", request));
     }
-    check_skew(head, claim)?;
     let chain = ChunkChain::new(key, &claim.date, &claim.scope.to_string(), claim.signature);
     let payload = PayloadMode::from_header(head, Some(chain))?;
     Ok(Authenticated { user: Some(user), payload })
+}
+
+/// The user of an access key. Credentials for a while come with their token, others without one.
+fn user_of(head: &Head, keys: &dyn KeyRing, access_key: &str) -> S3Result<Arc<User>> {
+    let user = keys.user(access_key).ok_or_else(|| {
+        S3Error::from(Code::InvalidAccessKeyId).detail("AWSAccessKeyId", access_key)
+    })?;
+    match user.is_session() == security_token(head)?.is_some() {
+        true => Ok(user),
+        false => Err(Code::InvalidToken.into()),
+    }
+}
+
+/// The token of credentials for a while.
+fn security_token(head: &Head) -> S3Result<Option<&str>> {
+    const NAME: &str = "x-amz-security-token";
+    let parameter = || head.query.pairs().find(|(name, _)| name.eq_ignore_ascii_case(NAME));
+    Ok(head.header(NAME)?.or_else(|| parameter().map(|(_, token)| token)))
+}
+
+/// Who somebody says he is, before anything of it is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed<'a> {
+    /// The access key.
+    pub access_key: &'a str,
+    /// The token of credentials for a while.
+    pub token: Option<&'a str>,
+}
+
+/// The access key that a request names, if it has the form of a signed one.
+pub fn claimed(head: &Head) -> S3Result<Option<Claimed<'_>>> {
+    let of_credential = |text| canonical::parse_credential(text).ok().map(|(key, _)| key);
+    let access_key = match head.header("authorization")? {
+        Some(value) => match value.strip_prefix("AWS ") {
+            Some(old) => old.trim().rsplit_once(':').map(|(key, _)| key),
+            None => value
+                .split_once("Credential=")
+                .map(|(_, rest)| rest.split_once(',').map_or(rest, |(credential, _)| credential))
+                .and_then(|credential| of_credential(credential.trim())),
+        },
+        None => head
+            .query
+            .value("X-Amz-Credential")
+            .and_then(of_credential)
+            .or_else(|| head.query.value("AWSAccessKeyId")),
+    };
+    let Some(access_key) = access_key else { return Ok(None) };
+    Ok(Some(Claimed { access_key, token: security_token(head)? }))
 }
 
 /// The host and every `x-amz-` header must be signed: an unsigned one could be added by anybody between.

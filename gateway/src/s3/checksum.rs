@@ -88,7 +88,7 @@ impl Algorithm {
     /// Reads a value as headers and XML carry it.
     pub fn decode(self, text: &str) -> S3Result<Bytes> {
         let invalid = || -> S3Error {
-            Code::InvalidRequest.with(format!("Value for {} header is invalid.", self.header()))
+            Code::BadDigest.with(format!("Value for {} header is invalid.", self.header()))
         };
         let value = STANDARD.decode(text.trim()).map_err(|_| invalid())?;
         (value.len() == self.width()).then(|| value.into()).ok_or_else(invalid)

@@ -51,7 +51,7 @@ impl ReadCondition {
     pub fn check(&self, entry: &Entry) -> S3Result<()> {
         let modified = entry.modified_ms / 1000;
         match &self.tags.if_match {
-            Some(wanted) if !wanted.matches(&entry.etag) => return Err(failed("If-Match")),
+            Some(wanted) if !wanted.matches(entry) => return Err(failed("If-Match")),
             Some(_) => {}
             None if self.unmodified_since.is_some_and(|since| modified > since) => {
                 return Err(failed("If-Unmodified-Since"));
@@ -59,7 +59,7 @@ impl ReadCondition {
             None => {}
         }
         match &self.tags.if_none_match {
-            Some(unwanted) if unwanted.matches(&entry.etag) => Err(Code::NotModified.into()),
+            Some(unwanted) if unwanted.matches(entry) => Err(Code::NotModified.into()),
             Some(_) => Ok(()),
             None if self.modified_since.is_some_and(|since| modified <= since) => {
                 Err(Code::NotModified.into())
@@ -101,6 +101,35 @@ pub fn write_condition(headers: &HeaderMap) -> S3Result<Condition> {
         if_match: text(IF_MATCH).transpose()?.map(tags).transpose()?,
         if_none_match: text(IF_NONE_MATCH).transpose()?.map(tags).transpose()?,
     })
+}
+
+/// The condition of a removal: as of a write, and S3's own headers for size and date.
+pub fn removal_condition(headers: &HeaderMap) -> S3Result<Condition> {
+    const SIZE: &str = "x-amz-if-match-size";
+    const DATE: &str = "x-amz-if-match-last-modified-time";
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let unreadable = |name| S3Error::argument(name, text(name).unwrap_or_default(), "not readable");
+    let condition = write_condition(headers)?;
+    let number = text(SIZE).map(|text| text.trim().parse().map_err(|_| unreadable(SIZE)));
+    let date = text(DATE).map(|text| dates::parse_http(text).ok_or_else(|| unreadable(DATE)));
+    Ok(with_properties(condition, number.transpose()?, date.transpose()?))
+}
+
+/// Adds what else must be true of an object.
+pub fn with_properties(
+    condition: Condition,
+    size: Option<u64>,
+    modified_secs: Option<u64>,
+) -> Condition {
+    if size.is_none() && modified_secs.is_none() {
+        return condition;
+    }
+    let tags = match condition.if_match {
+        Some(TagMatch::OneOf { tags }) => Some(tags),
+        _ => None,
+    };
+    let if_match = Some(TagMatch::Like { tags, size, modified_secs });
+    Condition { if_match, ..condition }
 }
 
 /// Reads a list of entity tags, quoted or not, strong or weak. A tag that no object here can have matches

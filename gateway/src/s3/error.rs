@@ -37,34 +37,50 @@ macro_rules! codes {
 codes! {
     AccessControlListNotSupported 400 "The bucket does not allow ACLs";
     AccessDenied 403 "Access Denied";
+    AccessForbidden 403 "No CORS rule of the bucket allows this origin, method and headers.";
     AuthorizationHeaderMalformed 400 "The authorization header that you provided is not valid.";
     AuthorizationQueryParametersError 400 "The authorization query parameters that you provided are not valid.";
     BadDigest 400 "The Content-MD5 or checksum value that you specified did not match what the server received.";
+    BadRequest 400 "Bad Request";
     BucketAlreadyExists 409 "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Select a different name and try again.";
     BucketAlreadyOwnedByYou 409 "The bucket that you tried to create already exists, and you own it.";
     BucketNotEmpty 409 "The bucket that you tried to delete is not empty.";
     ConditionalRequestConflict 409 "A conflicting operation occurred. If using PutObject you can retry the request. If using multipart upload you should initiate another CreateMultipartUpload request and re-upload each part.";
     EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed object size.";
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed object size.";
+    IncorrectNumberOfFilesInPostRequest 400 "POST requires exactly one file upload per request.";
+    InvalidEncryptionAlgorithmError 400 "The encryption request that you specified is not valid. The valid value is AES256.";
     InvalidLocationConstraint 400 "The specified location constraint is not valid.";
+    ExpiredToken 400 "The provided token has expired.";
     IllegalLocationConstraintException 400 "The specified location constraint is not valid.";
+    IllegalVersioningConfigurationException 400 "The versioning configuration specified in the request is invalid.";
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header.";
     InsufficientStorage 507 "The cluster is full. Delete objects or add daemons.";
     InternalError 500 "An internal error occurred. Try again.";
     InvalidAccessKeyId 403 "The AWS access key ID that you provided does not exist in our records.";
     InvalidArgument 400 "Invalid Argument";
+    InvalidBucketAclWithObjectOwnership 400 "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting";
     InvalidBucketName 400 "The specified bucket is not valid.";
+    InvalidBucketState 409 "The request is not valid with the current state of the bucket.";
     InvalidDigest 400 "The Content-MD5 or checksum value that you specified is not valid.";
     InvalidPart 400 "One or more of the specified parts could not be found. The part might not have been uploaded, or the specified entity tag might not have matched the part's entity tag.";
-    InvalidPartNumber 416 "The requested partnumber is not satisfiable";
     InvalidPartOrder 400 "The list of parts was not in ascending order. The parts list must be specified in order by part number.";
+    InvalidPolicyDocument 400 "The content of the form does not meet the conditions specified in the policy document.";
     InvalidRange 416 "The requested range is not satisfiable";
+    InvalidRedirectLocation 400 "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.";
     InvalidRequest 400 "Invalid Request";
+    InvalidRetentionPeriod 400 "The retention period that you specified is not valid.";
     InvalidStorageClass 400 "The storage class that you specified is not valid";
+    InvalidTag 400 "The tag provided was not a valid tag.";
+    InvalidTargetBucketForLogging 400 "The target bucket for logging does not exist or is not owned by you.";
     InvalidToken 400 "The provided token is malformed or otherwise not valid.";
     InvalidURI 400 "The specified URI couldn't be parsed.";
     KeyTooLongError 400 "Your key is too long.";
+    MalformedACLError 400 "The XML you provided was not well-formed or did not validate against our published schema";
+    MalformedPOSTRequest 400 "The body of your POST request is not well-formed multipart/form-data.";
+    MalformedPolicy 400 "Policy has invalid syntax.";
     MalformedXML 400 "The XML that you provided was not well formed or did not validate against our published schema.";
+    MaxPostPreDataLengthExceededError 400 "Your POST request fields preceding the upload file were too large.";
     MaxMessageLengthExceeded 400 "Your request was too large.";
     MetadataTooLarge 400 "Your metadata headers exceed the maximum allowed metadata size.";
     MethodNotAllowed 405 "The specified method is not allowed against this resource.";
@@ -85,6 +101,7 @@ codes! {
     NotImplemented 501 "A header or query that you provided requests functionality that is not implemented.";
     NotModified 304 "Not Modified";
     ObjectLockConfigurationNotFoundError 404 "Object Lock configuration does not exist for this bucket";
+    OperationAborted 409 "A conflicting conditional operation is currently in progress against this resource. Try again.";
     OwnershipControlsNotFoundError 404 "The bucket ownership controls were not found";
     PreconditionFailed 412 "At least one of the pre-conditions you specified did not hold";
     ReplicationConfigurationNotFoundError 404 "The replication configuration was not found";
@@ -97,7 +114,9 @@ codes! {
     QuotaExceeded 403 "The quota is used up. Delete objects or have it raised.";
     SlowDown 503 "Please reduce your request rate.";
     TooManyBuckets 400 "You have attempted to create more buckets than are allowed.";
+    UnresolvableGrantByEmailAddress 400 "The email address you provided does not match any account on record.";
     UnexpectedContent 400 "This request contains unsupported content.";
+    UserKeyMustBeSpecified 400 "The bucket POST must contain the specified field name. If it is specified, check the order of the fields.";
     XAmzContentSHA256Mismatch 400 "The provided x-amz-content-sha256 header does not match what was computed.";
 }
 
@@ -193,6 +212,18 @@ impl From<Refusal> for S3Error {
             Refusal::NoIntent {} => Code::ServiceUnavailable.into(),
             Refusal::PartChanged {} => Code::ConditionalRequestConflict.into(),
             Refusal::NotEmpty {} => Code::BucketNotEmpty.into(),
+            Refusal::NoVersion {} => Code::NoSuchVersion.into(),
+            Refusal::DeleteMarker { .. } => Code::MethodNotAllowed.into(),
+            Refusal::Locked {} => {
+                Code::AccessDenied.with("Access Denied because object protected by object lock.")
+            }
+            Refusal::NoLock {} => {
+                Code::InvalidRequest.with("Bucket is missing Object Lock Configuration")
+            }
+            Refusal::BucketState {} => Code::InvalidBucketState.into(),
+            Refusal::QueueFull {} => Code::SlowDown
+                .with("Too many events of this bucket wait for an endpoint that takes none."),
+            Refusal::Quota {} => Code::QuotaExceeded.into(),
         }
     }
 }

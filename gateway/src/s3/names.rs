@@ -6,9 +6,7 @@ use super::error::{Code, S3Result};
 pub const KEY_BYTES_MAX: usize = 1024;
 
 /// Checks a bucket name that is to be made, by S3's rules: lower-case letters, digits, dots and
-/// hyphens, at most 63; labels begin and end with a letter or digit; not like an IPv4 address; no reserved affix.
-/// One and two characters are enough, where AWS wants three: there is no namespace here to share with the
-/// rest of the world.
+/// hyphens, 3 to 63; labels begin and end with a letter or digit; not like an IPv4 address; no reserved affix.
 pub fn check_bucket(name: &str) -> S3Result<()> {
     let label_fits = |label: &str| {
         let ends = [label.bytes().next(), label.bytes().last()];
@@ -19,7 +17,7 @@ pub fn check_bucket(name: &str) -> S3Result<()> {
         && name.split('.').all(|label| label.bytes().all(|b| b.is_ascii_digit()));
     let reserved = ["xn--", "sthree-", "amzn-s3-demo-"].iter().any(|p| name.starts_with(p))
         || ["-s3alias", "--ol-s3", ".mrap", "--x-s3"].iter().any(|s| name.ends_with(s));
-    match (1..=63).contains(&name.len())
+    match (3..=63).contains(&name.len())
         && name.split('.').all(label_fits)
         && !like_address
         && !reserved
@@ -49,12 +47,13 @@ mod tests {
 
     #[test]
     fn names_by_the_rules() {
-        for good in ["b", "ab", "abc", "a-b.c1", "1bucket", &"a".repeat(63), "192.168.0.1a", "a--b"]
-        {
+        for good in ["abc", "a-b.c1", "1bucket", &"a".repeat(63), "192.168.0.1a", "a--b"] {
             assert!(check_bucket(good).is_ok(), "{good}");
         }
         for bad in [
             "",
+            "b",
+            "ab",
             &"a".repeat(64),
             "Abc",
             "a_b",

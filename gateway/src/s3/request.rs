@@ -2,6 +2,7 @@
 
 use super::error::{Code, S3Error, S3Result};
 use super::uri::{Query, Target};
+pub use crate::http::listener::Peer;
 use http::{HeaderMap, Method};
 
 /// All of a request but its body.
@@ -19,6 +20,8 @@ pub struct Head {
     pub target: Target,
     /// When the request came, in ms since 1970.
     pub now_ms: u64,
+    /// Who is at the other end of the connection.
+    pub peer: Peer,
     /// The name of the request in answers and logs.
     pub request_id: String,
 }
@@ -56,6 +59,13 @@ impl Head {
     /// `Content-Length`, if it is there.
     pub fn content_length(&self) -> S3Result<Option<u64>> {
         self.number("content-length")
+    }
+
+    /// Whether the body says its length by ending. AWS refuses that; Ceph's gateway takes it for objects.
+    pub fn is_open_ended(&self) -> bool {
+        self.headers.contains_key("transfer-encoding")
+            && !self.headers.contains_key("content-length")
+            && !self.headers.contains_key("x-amz-decoded-content-length")
     }
 
     /// Bytes of the body once its framing is taken off: what becomes an object. S3 wants to know before.

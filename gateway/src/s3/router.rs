@@ -29,12 +29,26 @@ macro_rules! operations {
 operations! {
     ListBuckets, CreateBucket, HeadBucket, DeleteBucket, GetBucketLocation,
     ListObjects, ListObjectsV2, ListObjectVersions, DeleteObjects,
-    GetObject, HeadObject, GetObjectAttributes, PutObject, CopyObject, DeleteObject,
+    GetObject, HeadObject, GetObjectAttributes, PutObject, PostObject, CopyObject, DeleteObject,
     CreateMultipartUpload, UploadPart, UploadPartCopy, ListParts, ListMultipartUploads,
     CompleteMultipartUpload, AbortMultipartUpload,
+    GetBucketVersioning, PutBucketVersioning,
+    GetObjectLockConfiguration, PutObjectLockConfiguration,
+    GetObjectRetention, PutObjectRetention, GetObjectLegalHold, PutObjectLegalHold,
+    GetObjectTagging, PutObjectTagging, DeleteObjectTagging,
+    GetBucketAcl, PutBucketAcl, GetObjectAcl, PutObjectAcl,
+    GetBucketPolicy, PutBucketPolicy, DeleteBucketPolicy, GetBucketPolicyStatus,
+    GetPublicAccessBlock, PutPublicAccessBlock, DeletePublicAccessBlock,
+    GetBucketOwnershipControls, PutBucketOwnershipControls, DeleteBucketOwnershipControls,
+    GetBucketCors, PutBucketCors, DeleteBucketCors, PreflightRequest,
+    GetBucketTagging, PutBucketTagging, DeleteBucketTagging,
+    GetBucketLifecycleConfiguration, PutBucketLifecycleConfiguration, DeleteBucketLifecycle,
+    GetBucketNotificationConfiguration, PutBucketNotificationConfiguration,
+    GetBucketWebsite, PutBucketWebsite, DeleteBucketWebsite,
+    GetBucketRequestPayment, PutBucketRequestPayment, GetBucketLogging, PutBucketLogging,
+    GetBucketEncryption, PutBucketEncryption, DeleteBucketEncryption,
     // Answered as S3 answers for a bucket that does not use the feature.
-    GetBucketSetting, DeleteBucketSetting, GetObjectSetting, DeleteObjectSetting,
-    GetAcl, PutAcl,
+    GetBucketSetting, DeleteBucketSetting,
     // Known, and not there (yet).
     Unimplemented, Unknown,
 }
@@ -103,6 +117,7 @@ pub fn subresource(head: &Head) -> Option<&'static str> {
 pub fn route(head: &Head) -> S3Result<Operation> {
     use Operation::*;
     let found = match (&head.target.bucket, &head.target.key) {
+        (Some(_), _) if head.method == Method::OPTIONS => PreflightRequest,
         (None, _) if head.method == Method::GET => ListBuckets,
         (None, _) => return Err(not_allowed("SERVICE", head)),
         (Some(_), None) => bucket_operation(head)?,
@@ -113,6 +128,10 @@ pub fn route(head: &Head) -> S3Result<Operation> {
 
 fn bucket_operation(head: &Head) -> S3Result<Operation> {
     use Operation::*;
+    let named = subresource(head).unwrap_or_default();
+    if let Some(operation) = document_operation(head.method.as_str(), named) {
+        return Ok(operation);
+    }
     Ok(match (head.method.as_str(), subresource(head)) {
         ("GET", None) if head.query.value("list-type") == Some("2") => ListObjectsV2,
         ("GET", None) => ListObjects,
@@ -123,8 +142,12 @@ fn bucket_operation(head: &Head) -> S3Result<Operation> {
         ("GET", Some("uploads")) => ListMultipartUploads,
         ("GET", Some("versions")) => ListObjectVersions,
         ("POST", Some("delete")) => DeleteObjects,
-        ("GET", Some("acl")) => GetAcl,
-        ("PUT", Some("acl")) => PutAcl,
+        ("GET", Some("versioning")) => GetBucketVersioning,
+        ("PUT", Some("versioning")) => PutBucketVersioning,
+        ("GET", Some("object-lock")) => GetObjectLockConfiguration,
+        ("PUT", Some("object-lock")) => PutObjectLockConfiguration,
+        ("GET", Some("acl")) => GetBucketAcl,
+        ("PUT", Some("acl")) => PutBucketAcl,
         ("GET", Some("delete")) => return Err(not_allowed("BUCKET", head)),
         (
             "GET",
@@ -140,17 +163,49 @@ fn bucket_operation(head: &Head) -> S3Result<Operation> {
             ),
         ) => Unimplemented,
         ("GET", Some(_)) => GetBucketSetting,
-        (
-            "DELETE",
-            Some(
-                "cors" | "encryption" | "lifecycle" | "ownershipControls" | "policy"
-                | "publicAccessBlock" | "replication" | "tagging" | "website",
-            ),
-        ) => DeleteBucketSetting,
+        ("DELETE", Some("replication")) => DeleteBucketSetting,
         ("PUT" | "POST" | "DELETE", Some(_)) => Unimplemented,
-        // A form upload.
-        ("POST", None) => Unimplemented,
+        ("POST", None) => PostObject,
         _ => return Err(not_allowed("BUCKET", head)),
+    })
+}
+
+/// Operations on the documents of a bucket.
+fn document_operation(method: &str, subresource: &str) -> Option<Operation> {
+    use Operation::*;
+    Some(match (method, subresource) {
+        ("GET", "policy") => GetBucketPolicy,
+        ("PUT", "policy") => PutBucketPolicy,
+        ("DELETE", "policy") => DeleteBucketPolicy,
+        ("GET", "policyStatus") => GetBucketPolicyStatus,
+        ("GET", "publicAccessBlock") => GetPublicAccessBlock,
+        ("PUT", "publicAccessBlock") => PutPublicAccessBlock,
+        ("DELETE", "publicAccessBlock") => DeletePublicAccessBlock,
+        ("GET", "ownershipControls") => GetBucketOwnershipControls,
+        ("PUT", "ownershipControls") => PutBucketOwnershipControls,
+        ("DELETE", "ownershipControls") => DeleteBucketOwnershipControls,
+        ("GET", "cors") => GetBucketCors,
+        ("PUT", "cors") => PutBucketCors,
+        ("DELETE", "cors") => DeleteBucketCors,
+        ("GET", "notification") => GetBucketNotificationConfiguration,
+        ("PUT", "notification") => PutBucketNotificationConfiguration,
+        ("GET", "lifecycle") => GetBucketLifecycleConfiguration,
+        ("PUT", "lifecycle") => PutBucketLifecycleConfiguration,
+        ("DELETE", "lifecycle") => DeleteBucketLifecycle,
+        ("GET", "tagging") => GetBucketTagging,
+        ("PUT", "tagging") => PutBucketTagging,
+        ("DELETE", "tagging") => DeleteBucketTagging,
+        ("GET", "website") => GetBucketWebsite,
+        ("PUT", "website") => PutBucketWebsite,
+        ("DELETE", "website") => DeleteBucketWebsite,
+        ("GET", "requestPayment") => GetBucketRequestPayment,
+        ("PUT", "requestPayment") => PutBucketRequestPayment,
+        ("GET", "logging") => GetBucketLogging,
+        ("PUT", "logging") => PutBucketLogging,
+        ("GET", "encryption") => GetBucketEncryption,
+        ("PUT", "encryption") => PutBucketEncryption,
+        ("DELETE", "encryption") => DeleteBucketEncryption,
+        _ => return None,
     })
 }
 
@@ -174,10 +229,15 @@ fn object_operation(head: &Head) -> S3Result<Operation> {
         ("DELETE", Some("uploadId")) => AbortMultipartUpload,
         ("POST", Some("uploads")) => CreateMultipartUpload,
         ("GET", Some("attributes")) => GetObjectAttributes,
-        ("GET", Some("acl")) => GetAcl,
-        ("PUT", Some("acl")) => PutAcl,
-        ("GET", Some("tagging" | "retention" | "legal-hold")) => GetObjectSetting,
-        ("DELETE", Some("tagging")) => DeleteObjectSetting,
+        ("GET", Some("tagging")) => GetObjectTagging,
+        ("PUT", Some("tagging")) => PutObjectTagging,
+        ("DELETE", Some("tagging")) => DeleteObjectTagging,
+        ("GET", Some("retention")) => GetObjectRetention,
+        ("PUT", Some("retention")) => PutObjectRetention,
+        ("GET", Some("legal-hold")) => GetObjectLegalHold,
+        ("PUT", Some("legal-hold")) => PutObjectLegalHold,
+        ("GET", Some("acl")) => GetObjectAcl,
+        ("PUT", Some("acl")) => PutObjectAcl,
         ("GET" | "PUT" | "POST" | "DELETE", Some(_)) => Unimplemented,
         _ => return Err(not_allowed("OBJECT", head)),
     })
@@ -209,14 +269,21 @@ mod tests {
             ("GET", "/b?list-type=2&x-id=ListObjectsV2", "ListObjectsV2"),
             ("GET", "/b?unknown=1", "ListObjects"),
             ("GET", "/b?versions", "ListObjectVersions"),
-            ("GET", "/b?acl", "GetAcl"),
-            ("GET", "/b?policy=", "GetBucketSetting"),
-            ("PUT", "/b?policy", "Unimplemented"),
-            ("DELETE", "/b?policy", "DeleteBucketSetting"),
+            ("GET", "/b?acl", "GetBucketAcl"),
+            ("PUT", "/b/k?acl", "PutObjectAcl"),
+            ("GET", "/b?policy=", "GetBucketPolicy"),
+            ("PUT", "/b?policy", "PutBucketPolicy"),
+            ("DELETE", "/b?policy", "DeleteBucketPolicy"),
+            ("POST", "/b?policy", "Unimplemented"),
+            ("DELETE", "/b?lifecycle", "DeleteBucketLifecycle"),
+            ("DELETE", "/b?replication", "DeleteBucketSetting"),
+            ("OPTIONS", "/b?policy", "PreflightRequest"),
+            ("OPTIONS", "/b/k", "PreflightRequest"),
+            ("OPTIONS", "/", "MethodNotAllowed"),
             ("DELETE", "/b?inventory&id=1", "Unimplemented"),
             ("DELETE", "/b/", "DeleteBucket"),
             ("DELETE", "/b?versioning", "Unimplemented"),
-            ("POST", "/b", "Unimplemented"),
+            ("POST", "/b", "PostObject"),
             ("POST", "/b?delete", "DeleteObjects"),
             ("PATCH", "/b", "MethodNotAllowed"),
             ("GET", "/b/k", "GetObject"),
@@ -224,7 +291,10 @@ mod tests {
             ("HEAD", "/b/k?partNumber=1", "HeadObject"),
             ("GET", "/b/k?torrent", "Unimplemented"),
             ("GET", "/b/k?location", "GetObject"),
-            ("PUT", "/b/k?tagging", "Unimplemented"),
+            ("PUT", "/b/k?tagging&versionId=null", "PutObjectTagging"),
+            ("PUT", "/b?versioning", "PutBucketVersioning"),
+            ("GET", "/b?object-lock", "GetObjectLockConfiguration"),
+            ("PUT", "/b/k?retention", "PutObjectRetention"),
             ("PUT", "/b/k?partNumber=1&uploadId=x", "UploadPart"),
             ("PUT", "/b/k?partNumber=1", "InvalidArgument"),
             ("POST", "/b/k?uploads", "CreateMultipartUpload"),

@@ -131,7 +131,8 @@ impl Target {
     }
 }
 
-fn virtual_bucket(host: &str, domains: &[String]) -> Option<String> {
+/// The bucket that a host names below one of these domains.
+pub fn virtual_bucket(host: &str, domains: &[String]) -> Option<String> {
     // An IPv6 literal has no bucket; its colons are not those of a port.
     if host.starts_with('[') {
         return None;

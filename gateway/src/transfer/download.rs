@@ -2,8 +2,10 @@
 
 use super::{Budget, PIECE_BYTES, Permit, WINDOW_PIECES};
 use crate::catalogue::{Bucket, Catalogue, CatalogueError};
-use crate::s3::error::{S3Error, S3Result};
-use bytes::Bytes;
+use crate::crypt::keys::DataKey;
+use crate::crypt::segments::{Opener, Sealed};
+use crate::s3::error::{Code, S3Result};
+use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
@@ -45,6 +47,8 @@ pub struct Download {
     bucket: Rc<Bucket>,
     budget: Budget,
     spans: VecDeque<Span>,
+    /// Opens what is read, if the object is encrypted.
+    opener: Option<Opener>,
     reading: FuturesOrdered<Reading>,
     /// Held until the piece that it belongs to has been handed on and the next is asked for.
     handed_on: Permit,
@@ -54,20 +58,29 @@ pub struct Download {
 }
 
 impl Download {
-    /// Of `offset..offset + length`, which must lie within the object.
+    /// Of `offset..offset + length`, which must lie within the object. `key` is that of an encrypted one.
     pub fn new(
         catalogue: Rc<dyn Catalogue>,
         bucket: Rc<Bucket>,
         budget: Budget,
         manifest: &Manifest,
-        offset: u64,
-        length: u64,
+        key: Option<DataKey>,
+        (offset, length): (u64, u64),
     ) -> Self {
+        let (opener, spans) = match key {
+            None => (None, spans(manifest, offset, length)),
+            Some(key) => {
+                let (opener, sealed) = Opener::new(key, manifest, offset, length);
+                let span = |s: Sealed| Span { data: s.run, offset: s.offset, length: s.length };
+                (Some(opener), sealed.into_iter().map(span).collect())
+            }
+        };
         Download {
             catalogue,
             bucket,
             budget,
-            spans: spans(manifest, offset, length),
+            spans,
+            opener,
             reading: FuturesOrdered::new(),
             handed_on: Permit::default(),
             left: length,
@@ -141,6 +154,35 @@ impl Stream for Download {
             }
             return Poll::Ready(Some(first));
         }
+        loop {
+            let data = match std::task::ready!(self.poll_read(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(data)) => data,
+            };
+            let data = match &mut self.opener {
+                None => data,
+                Some(opener) => {
+                    let mut out = BytesMut::with_capacity(data.len());
+                    if opener.push(&data, &mut out).is_err() {
+                        tracing::error!(bucket = %self.bucket.name, "encrypted data does not open");
+                        return Poll::Ready(Some(Err(Code::InternalError.into())));
+                    }
+                    out.freeze()
+                }
+            };
+            // A read may end within a segment.
+            if !data.is_empty() {
+                self.left = self.left.saturating_sub(data.len() as u64);
+                return Poll::Ready(Some(Ok(data)));
+            }
+        }
+    }
+}
+
+impl Download {
+    /// The next bytes as they lie.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<S3Result<Bytes>>> {
         self.handed_on = Permit::default();
         self.read_ahead();
         let Poll::Ready(next) = self.reading.poll_next_unpin(cx) else { return Poll::Pending };
@@ -148,12 +190,11 @@ impl Stream for Download {
         self.handed_on = permit;
         match result {
             Ok(data) if data.len() as u64 == length => {
-                self.left -= length;
                 self.read_ahead();
                 Poll::Ready(Some(Ok(data)))
             }
             // Short data of a committed object: it was overwritten and swept, or is damaged.
-            Ok(_) => Poll::Ready(Some(Err(S3Error::from(crate::s3::error::Code::InternalError)))),
+            Ok(_) => Poll::Ready(Some(Err(Code::InternalError.into()))),
             Err(error) => Poll::Ready(Some(Err(error.into()))),
         }
     }

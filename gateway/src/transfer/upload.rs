@@ -7,12 +7,14 @@
 use super::body::BodyReader;
 use super::{Budget, PIECE_BYTES, Permit, WINDOW_PIECES};
 use crate::catalogue::{Bucket, Catalogue};
-use crate::s3::auth::payload::{Digests, Inspector, Piece};
+use crate::crypt::keys::DataKey;
+use crate::crypt::segments::{Sealer, seal_inline};
+use crate::s3::auth::payload::{Digests, Inspector};
 use crate::s3::error::{Code, S3Result};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::rc::Rc;
 use std::time::Duration;
-use store_base::bucket::{Cancel, DataRef, Intend, STRIPE_BYTES, WriteId};
+use store_base::bucket::{Cancel, DataRef, Intend, STRIPE_BYTES, WriteId, sealed_bytes};
 use store_shell::clock;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::Instant;
@@ -33,6 +35,8 @@ pub struct Destination {
     pub key: Bytes,
     /// The upload and part number, for a part.
     pub part: Option<(WriteId, u16)>,
+    /// The key, and the id it was wrapped under, if the body is to be encrypted.
+    pub sealing: Option<(DataKey, WriteId)>,
 }
 
 /// A body that is written and not yet committed.
@@ -90,18 +94,27 @@ pub async fn write(
     inline_max: u64,
     budget: &Budget,
 ) -> S3Result<(Written, Digests)> {
+    reader.settle(budget).await?;
     let size = reader.left();
     if destination.part.is_none() && size <= inline_max {
         let piece = reader.whole(budget).await?;
         inspector.update(&piece);
         let digests = inspector.finish(reader.trailers())?;
-        return Ok((Written::Inline(piece.data), digests));
+        let data = match &destination.sealing {
+            None => piece.data,
+            Some((key, id)) => seal_inline(key, *id, &piece.data),
+        };
+        return Ok((Written::Inline(data), digests));
     }
     let attempt = u32::from_le_bytes(clock::random());
     let (id, part) = destination.part.unwrap_or_else(|| (WriteId(clock::random()), 0));
-    let data = DataRef { id, part, attempt, size, stripe_bytes: STRIPE_BYTES };
-    let announcement = Announcement { destination, data, committed: false };
+    let sealed = destination.sealing.is_some();
+    let lying = |size: u64| if sealed { sealed_bytes(size) } else { size };
+    let data = DataRef { id, part, attempt, size: lying(size), stripe_bytes: STRIPE_BYTES };
+    let mut announcement = Announcement { destination, data, committed: false };
     let digests = announcement.write(reader, inspector, budget).await?;
+    // Of a body of unknown length the most that may come was announced.
+    announcement.data.size = lying(digests.size);
     Ok((Written::Data(announcement), digests))
 }
 
@@ -109,6 +122,40 @@ pub async fn write(
 struct Pipeline {
     writes: JoinSet<Result<(), crate::catalogue::CatalogueError>>,
     offset: u64,
+    sealing: Option<Sealing>,
+}
+
+/// Pieces that are sealed before they are written.
+struct Sealing {
+    sealer: Sealer,
+    /// Sealed, and less than a piece.
+    sealed: BytesMut,
+}
+
+impl Sealing {
+    /// Seals a piece, or what is left at the end, on another thread if it is long: whole pieces to write, and
+    /// at the end what is left.
+    async fn seal(mut self, piece: Option<Bytes>) -> S3Result<(Sealing, Vec<Bytes>)> {
+        let long = piece.as_ref().is_some_and(|piece| piece.len() >= HASH_HERE_BYTES_MAX);
+        let seal = move || {
+            match &piece {
+                Some(piece) => self.sealer.push(piece, &mut self.sealed),
+                None => self.sealer.finish(&mut self.sealed),
+            }
+            let mut whole = Vec::new();
+            while self.sealed.len() >= PIECE_BYTES {
+                whole.push(self.sealed.split_to(PIECE_BYTES).freeze());
+            }
+            if piece.is_none() && !self.sealed.is_empty() {
+                whole.push(self.sealed.split().freeze());
+            }
+            (self, whole)
+        };
+        match long {
+            true => joined(tokio::task::spawn_blocking(seal).await),
+            false => Ok(seal()),
+        }
+    }
 }
 
 impl Announcement {
@@ -120,7 +167,11 @@ impl Announcement {
     ) -> S3Result<Digests> {
         let mut inspector = Some(inspector);
         let mut hashing: Option<tokio::task::JoinHandle<Inspector>> = None;
-        let mut pipeline = Pipeline { writes: JoinSet::new(), offset: 0 };
+        let sealing = self.destination.sealing.as_ref().map(|(key, _)| Sealing {
+            sealer: Sealer::new(key, &self.data),
+            sealed: BytesMut::new(),
+        });
+        let mut pipeline = Pipeline { writes: JoinSet::new(), offset: 0, sealing };
         // Announcing takes a round trip, in which the first piece arrives.
         let mut announcing = Some(self.announce(false));
         let mut announced_at = Instant::now();
@@ -136,8 +187,8 @@ impl Announcement {
                 Some(task) => joined::<Inspector>(task.await)?,
                 None => inspector.take().expect("the inspector is here or hashing"),
             };
-            self.start_write(&mut pipeline, piece.clone(), permit).await?;
-            if piece.data.len() < HASH_HERE_BYTES_MAX {
+            let data = piece.data.clone();
+            if data.len() < HASH_HERE_BYTES_MAX {
                 ready.update(&piece);
                 inspector = Some(ready);
             } else {
@@ -146,10 +197,12 @@ impl Announcement {
                     ready
                 }));
             }
+            self.put_piece(&mut pipeline, Some(data), permit).await?;
         }
         if let Some(task) = announcing.take() {
             joined(task.await)??;
         }
+        self.put_piece(&mut pipeline, None, Permit::default()).await?;
         while let Some(done) = pipeline.writes.join_next().await {
             joined(done)??;
         }
@@ -180,13 +233,34 @@ impl Announcement {
         })
     }
 
+    /// Takes a piece, or the end, to be sealed perhaps, and written.
+    async fn put_piece(
+        &self,
+        pipeline: &mut Pipeline,
+        piece: Option<Bytes>,
+        mut permit: Permit,
+    ) -> S3Result<()> {
+        let pieces = match pipeline.sealing.take() {
+            None => piece.into_iter().collect(),
+            Some(sealing) => {
+                let (sealing, pieces) = sealing.seal(piece).await?;
+                pipeline.sealing = Some(sealing);
+                pieces
+            }
+        };
+        for piece in pieces {
+            self.start_write(pipeline, piece, std::mem::take(&mut permit)).await?;
+        }
+        Ok(())
+    }
+
     async fn start_write(
         &self,
         pipeline: &mut Pipeline,
-        piece: Piece,
+        piece: Bytes,
         permit: Permit,
     ) -> S3Result<()> {
-        if piece.data.is_empty() {
+        if piece.is_empty() {
             return Ok(());
         }
         while pipeline.writes.len() >= WINDOW_PIECES {
@@ -195,13 +269,13 @@ impl Announcement {
             }
         }
         let offset = pipeline.offset;
-        pipeline.offset += piece.data.len() as u64;
+        pipeline.offset += piece.len() as u64;
         let (catalogue, bucket) =
             (self.destination.catalogue.clone(), self.destination.bucket.clone());
         let data = self.data;
         pipeline.writes.spawn_local(async move {
             let _room = permit;
-            catalogue.write(&bucket, data, offset, piece.data).await
+            catalogue.write(&bucket, data, offset, piece).await
         });
         Ok(())
     }

@@ -36,7 +36,7 @@ impl World {
         }
     }
 
-    async fn put(&self, bucket: &Bucket, key: &str) -> Result<Option<Entry>, CatalogueError> {
+    async fn put(&self, bucket: &Bucket, key: &str) -> Result<Committed, CatalogueError> {
         let detail = Detail::default().to_bytes();
         let put = Put { key: key.to_owned().into(), detail, ..Put::default() };
         self.flat.put(bucket, put).await
@@ -81,6 +81,12 @@ impl World {
     }
 }
 
+/// The removal of the objects of these keys.
+fn removal<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Remove {
+    let item = |key: K| RemoveItem { key: key.into().into(), ..RemoveItem::default() };
+    Remove { items: keys.into_iter().map(item).collect(), now_ms: NOW_MS, ..Remove::default() }
+}
+
 fn sweep() -> Sweep {
     Sweep { delay: Duration::ZERO, intent_age: Duration::ZERO, ..Sweep::default() }
 }
@@ -117,8 +123,7 @@ async fn buckets_are_made_found_listed_and_removed() {
     world.put(&bucket, "k").await.unwrap();
     assert_eq!(refusal(world.flat.remove_bucket(&bucket).await), Refusal::NotEmpty {});
     world.put(&bucket, "k2").await.expect("a removal that was refused leaves the bucket open");
-    let items = ["k", "k2"].map(|key| (Bytes::from(key), Condition::default())).to_vec();
-    world.flat.remove(&bucket, items, NOW_MS).await.unwrap();
+    world.flat.remove(&bucket, removal(["k", "k2"])).await.unwrap();
     world.flat.remove_bucket(&bucket).await.unwrap();
     assert_eq!(refusal(world.flat.bucket("bb").await), Refusal::NoBucket {});
     assert_eq!(refusal(world.put(&bucket, "late").await), Refusal::NoBucket {});
@@ -225,13 +230,23 @@ async fn a_small_put_and_get_are_one_request_each() {
     let world = World::new();
     let bucket = world.make("b").await;
     world.flat.bucket("b").await.unwrap();
+    // The owner's limits are looked up now and then, not each time.
+    world.flat.limits_of(&bucket.owner).await.unwrap();
     let before = world.cluster.requests();
     let cached = world.flat.bucket("b").await.unwrap();
     world.put(&cached, "k").await.unwrap();
     assert_eq!(world.cluster.requests(), before + 1);
-    let read = Read { key: "k".into(), body: true };
-    assert!(world.flat.read(&bucket, read).await.unwrap().is_some());
+    let read = Read { key: "k".into(), body: true, version: None };
+    assert!(world.flat.read(&bucket, read.clone()).await.unwrap().is_some());
     assert_eq!(world.cluster.requests(), before + 2);
+
+    let change = SettingsChange::Versioning { versioning: Versioning::Enabled };
+    world.flat.configure(&bucket, change).await.unwrap();
+    let before = world.cluster.requests();
+    assert!(world.put(&cached, "k").await.unwrap().entry.named);
+    world.flat.remove(&bucket, removal(["k"])).await.unwrap();
+    assert!(world.flat.read(&bucket, read).await.unwrap().unwrap().entry.delete_marker);
+    assert_eq!(world.cluster.requests(), before + 3, "with versions as well");
 }
 
 #[tokio::test]
@@ -246,8 +261,7 @@ async fn replaced_removed_and_abandoned_data_is_swept_and_nothing_else() {
     let given_up = world.put_large(&bucket, "given up", false).await;
     let cancel = Cancel { data: given_up, now_ms: NOW_MS };
     world.flat.cancel(&bucket, &"given up".into(), cancel).await.unwrap();
-    let items = vec![("removed".into(), Condition::default())];
-    world.flat.remove(&bucket, items, NOW_MS).await.unwrap();
+    world.flat.remove(&bucket, removal(["removed"])).await.unwrap();
     assert_eq!(world.data_objects(), 6 * 3);
 
     let held = world.flat.hold(given_up.id);
@@ -271,8 +285,7 @@ async fn a_failed_sweep_is_repeated_until_nothing_is_left() {
     let world = World::new();
     let bucket = world.make("b").await;
     world.put_large(&bucket, "k", true).await;
-    let items = vec![("k".into(), Condition::default())];
-    world.flat.remove(&bucket, items, NOW_MS).await.unwrap();
+    world.flat.remove(&bucket, removal(["k"])).await.unwrap();
     let fault = |pool: Place, object: &str, _: &[Op]| {
         (pool == DATA_POOL && object.ends_with(".1")).then(|| Error::Unavailable("away".into()))
     };
@@ -296,17 +309,98 @@ async fn a_full_cluster_is_emptied_at_once() {
     let fault = |_: Place, _: &str, ops: &[Op]| {
         let refused = match &ops[0] {
             Op::Write { .. } => true,
-            Op::Exec { method, input, .. } if method == "remove" => input.len() > 40,
+            Op::Exec { method, input, .. } if method == "remove" => input.len() > 48,
             _ => false,
         };
         refused.then(|| Error::Full("no room".into()))
     };
     world.cluster.fail_with(Some(Box::new(fault)));
-    let items = keys.iter().map(|key| (key.clone().into(), Condition::default())).collect();
-    let now_ms = clock::timestamp().millis();
-    let gone = world.flat.remove(&bucket, items, now_ms).await.expect("removed");
-    assert!(gone.iter().all(|outcome| matches!(outcome, Ok(Some(_)))));
+    let remove = Remove { now_ms: clock::timestamp().millis(), ..removal(keys) };
+    let gone = world.flat.remove(&bucket, remove).await.expect("removed");
+    assert!(gone.iter().all(|outcome| outcome.as_ref().is_ok_and(|gone| gone.entry.is_some())));
     tokio::time::sleep(Duration::from_millis(2)).await;
     Sweep { delay: Duration::from_secs(3600), ..sweep() }.sweep_dirty(&world.flat).await;
     assert_eq!(world.data_objects(), 0);
+}
+
+fn versions(max: u32) -> ListVersions {
+    ListVersions { max, ..ListVersions::default() }
+}
+
+#[tokio::test]
+async fn settings_are_in_force_on_every_shard_whatever_a_gateway_has_cached() {
+    let world = World::new();
+    let stale = world.make("b").await;
+    let other = Flat::new(world.cluster.clone(), Commons::default());
+    let change = SettingsChange::Versioning { versioning: Versioning::Enabled };
+    other.configure(&stale, change.clone()).await.unwrap();
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        world.put(&stale, key).await.unwrap();
+        assert!(world.put(&stale, key).await.unwrap().entry.named);
+    }
+    assert_eq!(world.flat.bucket_now("b").await.unwrap().settings.revision, 1);
+    let mut list = versions(5);
+    let mut listed = Vec::new();
+    loop {
+        let page = world.flat.versions(&stale, list.clone()).await.unwrap();
+        listed.extend(page.items);
+        match page.next {
+            Some(next) => list.from = next,
+            None => break,
+        }
+    }
+    let lines: Vec<_> = listed
+        .iter()
+        .map(|item| match item {
+            VersionItem::Version { key, latest, .. } => (key[0], *latest),
+            VersionItem::Prefix { .. } => panic!("no delimiter was given"),
+        })
+        .collect();
+    let expected: Vec<_> = (b'a'..=b'f').flat_map(|key| [(key, true), (key, false)]).collect();
+    assert_eq!(lines, expected);
+
+    // A change that reached some shards only is brought to the others by whoever knows of it.
+    let fault = |_: Place, object: &str, ops: &[Op]| match &ops[0] {
+        Op::Exec { method, .. } if method == "configure" && object.ends_with(".1") => {
+            Some(Error::TimedOut("no answer".into()))
+        }
+        _ => None,
+    };
+    let half = world.make("half").await;
+    world.cluster.fail_with(Some(Box::new(fault)));
+    world.flat.configure(&half, change).await.expect_err("a shard that does not answer");
+    world.cluster.fail_with(None);
+    let half = world.flat.bucket_now("half").await.unwrap();
+    for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        assert!(world.put(&half, key).await.unwrap().entry.named, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_with_versions_is_not_empty_and_their_data_is_kept() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let change = SettingsChange::Versioning { versioning: Versioning::Enabled };
+    world.flat.configure(&bucket, change).await.unwrap();
+    for _ in 0..2 {
+        world.put_large(&bucket, "k", true).await;
+    }
+    world.flat.remove(&bucket, removal(["k"])).await.unwrap();
+    sweep().scan(&world.flat).await.unwrap();
+    assert_eq!(world.data_objects(), 2 * 3, "older versions keep their data");
+    assert_eq!(refusal(world.flat.remove_bucket(&bucket).await), Refusal::NotEmpty {});
+    let page = world.flat.versions(&bucket, versions(9)).await.unwrap();
+    let item = |item: &VersionItem| match item {
+        VersionItem::Version { key, entry, .. } => {
+            RemoveItem { key: key.clone(), version: Some(entry.version()), ..RemoveItem::default() }
+        }
+        VersionItem::Prefix { .. } => panic!("no delimiter was given"),
+    };
+    let items: Vec<_> = page.items.iter().map(item).collect();
+    assert_eq!(items.len(), 3);
+    world.flat.remove(&bucket, Remove { items, ..removal([""; 0]) }).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    sweep().scan(&world.flat).await.unwrap();
+    assert_eq!(world.data_objects(), 0);
+    world.flat.remove_bucket(&bucket).await.unwrap();
 }

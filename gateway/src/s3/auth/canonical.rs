@@ -42,8 +42,8 @@ impl fmt::Display for Scope<'_> {
     }
 }
 
-/// Reads `AKID/20130524/us-east-1/s3/aws4_request`. The access key may hold slashes; says what is wrong
-/// otherwise.
+/// Reads `AKID/20130524/us-east-1/s3/aws4_request`. The access key may hold slashes, and some clients know no
+/// region; says what is wrong otherwise.
 pub(super) fn parse_credential(text: &str) -> Result<(&str, Scope<'_>), &'static str> {
     let mut fields = text.rsplitn(5, '/');
     let mut next = || fields.next().unwrap_or("");
@@ -58,9 +58,6 @@ pub(super) fn parse_credential(text: &str) -> Result<(&str, Scope<'_>), &'static
     }
     if day.len() != 8 || !day.bytes().all(|b| b.is_ascii_digit()) {
         return Err("incorrect date format; this date should be of the form YYYYMMDD.");
-    }
-    if region.is_empty() {
-        return Err("a non-empty region must be provided in the credential.");
     }
     Ok((access_key, Scope { day, region, service }))
 }

@@ -174,7 +174,7 @@ fn bad_framing() -> S3Error {
 }
 
 impl ChunkDecoder {
-    fn new(signed: bool, trailer: bool) -> Self {
+    pub(in crate::s3) fn new(signed: bool, trailer: bool) -> Self {
         let (line, trailers) = (Vec::new(), Vec::new());
         ChunkDecoder { signed, trailer, state: State::Header, line, signature: None, trailers }
     }

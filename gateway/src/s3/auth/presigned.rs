@@ -61,8 +61,9 @@ pub(super) fn parse(head: &Head) -> S3Result<Claim<'_>> {
 fn expires_secs(text: &str) -> S3Result<u64> {
     let secs: i64 = text.parse().map_err(|_| malformed("X-Amz-Expires should be a number"))?;
     match u64::try_from(secs) {
-        Err(_) => Err(malformed("X-Amz-Expires must be non-negative")),
-        Ok(secs) if secs > EXPIRES_SECS_MAX => Err(malformed(
+        // Whoever was given such a URL can do nothing about it: he is denied, as with Ceph's gateway.
+        Err(_) => Err(Code::AccessDenied.with("X-Amz-Expires must be non-negative")),
+        Ok(secs) if secs > EXPIRES_SECS_MAX => Err(Code::AccessDenied.with(
             "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
         )),
         Ok(secs) => Ok(secs),
@@ -77,7 +78,8 @@ pub(super) fn check_time(head: &Head, date: &str) -> S3Result<()> {
     if signed > now + SKEW_SECS_MAX {
         return Err(Code::AccessDenied.with("Request is not valid yet"));
     }
-    if now > signed.saturating_add(expires) {
+    // A life of no time at all is over at once.
+    if now > signed.saturating_add(expires) || expires == 0 {
         return Err(Code::AccessDenied
             .with("Request has expired")
             .detail("X-Amz-Expires", expires.to_string())

@@ -76,16 +76,16 @@ pub(super) fn header(head: &Head, value: &str, keys: &dyn KeyRing) -> S3Result<A
         dates::parse_http(given).or_else(|| dates::parse_compact(given)).ok_or_else(|| {
             Code::AccessDenied.with("AWS authentication requires a valid Date or x-amz-date header")
         })?;
+    // Before the signature, as with version 4.
+    if secs.abs_diff(head.now_ms / 1000) > SKEW_SECS_MAX {
+        return Err(Code::RequestTimeTooSkewed.into());
+    }
     // A date in x-amz-date is signed there.
     let date = match head.header("x-amz-date")? {
         Some(_) => "",
         None => given,
     };
-    let authenticated = verify(head, keys, access_key, signature, date)?;
-    if secs.abs_diff(head.now_ms / 1000) > SKEW_SECS_MAX {
-        return Err(Code::RequestTimeTooSkewed.into());
-    }
-    Ok(authenticated)
+    verify(head, keys, access_key, signature, date)
 }
 
 /// Checks `?AWSAccessKeyId=…&Expires=…&Signature=…`.
@@ -117,9 +117,7 @@ fn verify(
     signature: &str,
     date: &str,
 ) -> S3Result<Authenticated> {
-    let user = keys.user(access_key).ok_or_else(|| {
-        S3Error::from(Code::InvalidAccessKeyId).detail("AWSAccessKeyId", access_key)
-    })?;
+    let user = super::user_of(head, keys, access_key)?;
     let to_sign = string_to_sign(head, date)?;
     let key = Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, user.secret.as_bytes());
     let expected = sign(&key, to_sign.as_bytes());

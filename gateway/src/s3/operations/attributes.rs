@@ -1,16 +1,16 @@
 //! `GetObjectAttributes`.
 
-use super::super::access;
+use super::super::access::{Admitted, ObjectPermit};
 use super::super::checksum::Algorithm;
 use super::super::conditions::ReadCondition;
+use super::super::encryption;
 use super::super::error::{S3Error, S3Result};
 use super::super::response;
 use super::super::xml::Xml;
 use super::super::{Answer, Call};
-use super::read::{check_version, found};
+use super::versioning;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use store_base::bucket::{Body, Found};
 
 const KNOWN: [&str; 5] = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"];
@@ -55,12 +55,10 @@ impl Attributes {
     }
 }
 
-pub(super) async fn get(call: &mut Call) -> S3Result<Answer> {
-    check_version(call)?;
+pub(super) async fn get(permit: ObjectPermit, call: &mut Call) -> S3Result<Answer> {
+    let Admitted { bucket, found, .. } = permit.read(call, false).await?;
     let attributes = Attributes::parse(call)?;
-    let key = Bytes::copy_from_slice(call.head.key()?.as_bytes());
-    let bucket = access::bucket(call).await?;
-    let found = found(call, &bucket, &key, false).await?;
+    encryption::of_object(call, &bucket, &found.detail).await?;
     ReadCondition::from_headers(&call.head.headers)?.check(&found.entry)?;
     let mut xml = Xml::root("GetObjectAttributesResponse");
     if attributes.wants("ETag") {
@@ -84,6 +82,7 @@ pub(super) async fn get(call: &mut Call) -> S3Result<Answer> {
     let mut answer = response::xml(xml);
     let modified = super::super::dates::http(found.entry.modified_ms);
     response::set(answer.headers_mut(), "last-modified", &modified);
+    versioning::set_shown(&mut answer, &bucket, &found);
     Ok(answer)
 }
 
@@ -111,7 +110,7 @@ fn parts_element(xml: &mut Xml, attributes: &Attributes, found: &Found) {
     for (index, part) in shown {
         xml.open("Part");
         xml.value("PartNumber", part.number);
-        xml.value("Size", part.size);
+        xml.value("Size", found.detail.plain_bytes(part.size));
         if let (Some(algorithm), Some(value)) = (algorithm, manifest.part_checksum(index)) {
             xml.text(algorithm.element(), &STANDARD.encode(value));
         }

@@ -1,16 +1,22 @@
 //! `DeleteObject` and `DeleteObjects`.
 
-use super::super::access;
+use super::super::access::{KeysPermit, Permit};
 use super::super::conditions;
+use super::super::dates;
 use super::super::error::{Code, S3Error, S3Result};
 use super::super::names;
+use super::super::notification::{Happens, notes};
 use super::super::response;
 use super::super::xml::{Element, Xml};
 use super::super::{Answer, Call};
-use super::read::check_version;
+use super::{lock, versioning};
+use crate::catalogue::Bucket;
 use bytes::Bytes;
 use http::StatusCode;
-use store_base::bucket::{Condition, ETag, Refusal, TagMatch};
+use std::rc::Rc;
+use store_base::bucket::{
+    Condition, Done, ETag, Refusal, Remove, RemoveItem, Removed, TagMatch, Version,
+};
 
 /// Most keys of one request.
 const KEYS_MAX: usize = 1000;
@@ -19,25 +25,93 @@ const KEYS_MAX: usize = 1000;
 const LIST_BYTES_MAX: usize = 8 << 20;
 
 /// `DeleteObject`
-pub(super) async fn one(call: &mut Call) -> S3Result<Answer> {
+pub(super) async fn one(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let key = Bytes::copy_from_slice(call.head.key()?.as_bytes());
-    let condition = conditions::write_condition(&call.head.headers)?;
-    let bucket = access::bucket(call).await?;
-    // Deleting a version that is not there succeeds, as deleting a key does.
-    if check_version(call).is_err_and(|error| error.code == Code::NoSuchVersion) {
-        return Ok(response::empty(StatusCode::NO_CONTENT));
+    let condition = conditions::removal_condition(&call.head.headers)?;
+    let bucket = permit.bucket().clone();
+    let bypass = permit.bypass(call)?;
+    let mut answer = response::empty(StatusCode::NO_CONTENT);
+    let version = match versioning::asked(call, &bucket) {
+        // Deleting a version that is not there succeeds, as deleting a key does.
+        Err(error) if error.code == Code::NoSuchVersion => return Ok(answer),
+        version => version?,
+    };
+    for outcome in remove(
+        call,
+        &bucket,
+        vec![RemoveItem { key, version, condition, ..RemoveItem::default() }],
+        bypass,
+    )
+    .await?
+    {
+        let gone = Gone::new(&bucket, version, &done(outcome)?);
+        let headers = answer.headers_mut();
+        if gone.marker {
+            response::set(headers, "x-amz-delete-marker", "true");
+        }
+        if let Some(id) = gone.marker_id.or(gone.version_id) {
+            response::set(headers, "x-amz-version-id", &id);
+        }
     }
-    check_version(call)?;
-    let now_ms = call.now_ms();
-    let items = vec![(key, condition)];
-    for outcome in call.service.catalogue.remove(&bucket, items, now_ms).await? {
-        outcome?;
+    Ok(answer)
+}
+
+async fn remove(
+    call: &Call,
+    bucket: &Rc<Bucket>,
+    mut items: Vec<RemoveItem>,
+    bypass: bool,
+) -> S3Result<Vec<Done<Removed>>> {
+    let rules = call.service.rules.rules(bucket)?;
+    for item in &mut items {
+        item.notes = notes(call, &rules, &item.key, Happens::Removed);
     }
-    Ok(response::empty(StatusCode::NO_CONTENT))
+    let remove = Remove {
+        items,
+        now_ms: call.now_ms(),
+        owner: call.caller.id_or(&bucket.owner).to_owned(),
+        bypass,
+        ..Remove::default()
+    };
+    Ok(call.service.catalogue.remove(bucket, remove).await?)
+}
+
+/// Where there is nothing, the removal has what it wants, whatever its condition: who asks again because he
+/// lost our answer is told the same.
+fn done(outcome: Done<Removed>) -> S3Result<Removed> {
+    match outcome {
+        Err(Refusal::NoKey {}) => Ok(Removed::default()),
+        outcome => outcome.map_err(S3Error::from),
+    }
+}
+
+/// What a client is told of a removal.
+struct Gone {
+    /// Whether a delete marker was made, or removed.
+    marker: bool,
+    /// The id of that marker.
+    marker_id: Option<String>,
+    /// The id of the version that was to be removed, if the request named one.
+    version_id: Option<String>,
+}
+
+impl Gone {
+    fn new(bucket: &Bucket, asked: Option<Version>, removed: &Removed) -> Gone {
+        let of_removed = removed.entry.as_ref().filter(|entry| entry.delete_marker);
+        let marker = match asked {
+            Some(_) => of_removed,
+            None => removed.marker.as_ref(),
+        };
+        Gone {
+            marker: marker.is_some(),
+            marker_id: marker.map(|entry| entry.version().text(bucket.id)),
+            version_id: asked.map(|version| version.text(bucket.id)),
+        }
+    }
 }
 
 /// `DeleteObjects`
-struct DeleteObjects {
+pub(super) struct DeleteObjects {
     items: Vec<DeleteItem>,
     quiet: bool,
 }
@@ -49,7 +123,7 @@ struct DeleteItem {
 }
 
 impl DeleteObjects {
-    fn parse(document: &[u8]) -> S3Result<DeleteObjects> {
+    pub(super) fn parse(document: &[u8]) -> S3Result<DeleteObjects> {
         let root = Element::parse(document, "Delete")?;
         let quiet =
             root.child_text("Quiet")?.is_some_and(|on| on.trim().eq_ignore_ascii_case("true"));
@@ -69,67 +143,89 @@ impl DeleteObjects {
 }
 
 fn condition(object: &Element) -> S3Result<Condition> {
-    for absent in ["LastModifiedTime", "Size"] {
-        if object.child_text(absent)?.is_some() {
-            return Err(Code::NotImplemented.into());
-        }
-    }
+    let size = object.child_text("Size")?.map(|text| text.trim().parse());
+    let size = size.transpose().map_err(|_| Code::MalformedXML)?;
+    let date = object.child_text("LastModifiedTime")?.map(dates::parse_http);
+    let date = date.map(|secs| secs.ok_or(Code::MalformedXML)).transpose()?;
     let if_match = object.child_text("ETag")?.map(|tag| match tag.trim() {
         "*" => TagMatch::Any {},
         tag => {
             TagMatch::OneOf { tags: tag.trim_matches('"').parse::<ETag>().into_iter().collect() }
         }
     });
-    Ok(Condition { if_match, if_none_match: None })
+    let condition = Condition { if_match, if_none_match: None };
+    Ok(conditions::with_properties(condition, size, date))
 }
 
-pub(super) async fn many(call: &mut Call) -> S3Result<Answer> {
-    let bucket = access::bucket(call).await?;
+pub(super) async fn many(permit: KeysPermit, call: &mut Call) -> S3Result<Answer> {
+    let bucket = permit.bucket();
+    let bypass = lock::bypass(call)?;
     let document = call.document(LIST_BYTES_MAX).await?;
     let DeleteObjects { items, quiet } = DeleteObjects::parse(&document)?;
-    let mut outcomes: Vec<Option<S3Result<()>>> = items.iter().map(refused_at_once).collect();
+    let mut outcomes: Vec<Option<S3Result<Removed>>> = vec![None; items.len()];
     let (mut places, mut wanted) = (Vec::new(), Vec::new());
     for (place, item) in items.iter().enumerate() {
-        if let (None, Ok(condition)) = (&outcomes[place], &item.condition) {
-            places.push(place);
-            wanted.push((Bytes::copy_from_slice(item.key.as_bytes()), condition.clone()));
+        if let Err(denied) = permit.check(call, &item.key, item.version.is_some()) {
+            outcomes[place] = Some(Err(denied));
+            continue;
+        }
+        match item.wanted(bucket) {
+            Ok(item) => {
+                places.push(place);
+                wanted.push(item);
+            }
+            // A version that is not there is as good as deleted.
+            Err(error) if error.code == Code::NoSuchVersion => {
+                outcomes[place] = Some(Ok(Removed::default()));
+            }
+            Err(error) => outcomes[place] = Some(Err(error)),
         }
     }
-    let done = call.service.catalogue.remove(&bucket, wanted, call.now_ms()).await?;
+    let done = remove(call, bucket, wanted, bypass).await?;
     for (place, outcome) in places.into_iter().zip(done) {
-        outcomes[place] = Some(outcome.map(|_| ()).map_err(refusal_of_one));
+        outcomes[place] = Some(self::done(outcome));
     }
-    Ok(response::xml(result(&items, &outcomes, quiet)))
+    Ok(response::xml(result(bucket, &items, &outcomes, quiet)))
 }
 
-/// The outcome of an item that needs no look at the bucket.
-fn refused_at_once(item: &DeleteItem) -> Option<S3Result<()>> {
-    if let Err(error) = names::check_key(&item.key) {
-        return Some(Err(error));
-    }
-    if let Err(error) = &item.condition {
-        return Some(Err(error.clone()));
-    }
-    match item.version.as_deref() {
-        None | Some("" | "null") => None,
-        // A version that is not there is as good as deleted.
-        Some(_) => Some(Ok(())),
+impl DeleteItem {
+    /// What is to be removed; an error is the outcome.
+    fn wanted(&self, bucket: &Bucket) -> S3Result<RemoveItem> {
+        names::check_key(&self.key)?;
+        let version = match self.version.as_deref() {
+            None | Some("") => None,
+            Some(id) => Some(versioning::named(id, bucket)?),
+        };
+        Ok(RemoveItem {
+            key: Bytes::copy_from_slice(self.key.as_bytes()),
+            version,
+            condition: self.condition.clone()?,
+            ..RemoveItem::default()
+        })
     }
 }
 
-fn refusal_of_one(refusal: Refusal) -> S3Error {
-    refusal.into()
-}
-
-fn result(items: &[DeleteItem], outcomes: &[Option<S3Result<()>>], quiet: bool) -> Xml {
+fn result(
+    bucket: &Bucket,
+    items: &[DeleteItem],
+    outcomes: &[Option<S3Result<Removed>>],
+    quiet: bool,
+) -> Xml {
     let mut xml = Xml::root("DeleteResult");
     for (item, outcome) in items.iter().zip(outcomes) {
+        let version = item.version.as_deref().filter(|id| !id.is_empty());
         let error = match outcome {
-            Some(Ok(())) if quiet => continue,
-            Some(Ok(())) => {
+            Some(Ok(_)) if quiet => continue,
+            Some(Ok(removed)) => {
+                let asked = version.and_then(|id| Version::parse(id, bucket.id));
+                let gone = Gone::new(bucket, asked, removed);
                 xml.open("Deleted");
                 xml.text("Key", &item.key);
-                xml.optional("VersionId", item.version.as_deref());
+                xml.optional("VersionId", version);
+                if gone.marker {
+                    xml.text("DeleteMarker", "true");
+                    xml.optional("DeleteMarkerVersionId", gone.marker_id.as_deref());
+                }
                 xml.close("Deleted");
                 continue;
             }
@@ -138,7 +234,7 @@ fn result(items: &[DeleteItem], outcomes: &[Option<S3Result<()>>], quiet: bool) 
         };
         xml.open("Error");
         xml.text("Key", &item.key);
-        xml.optional("VersionId", item.version.as_deref());
+        xml.optional("VersionId", version);
         xml.text("Code", error.code.name());
         xml.text("Message", &error.message);
         xml.close("Error");

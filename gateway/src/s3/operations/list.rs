@@ -1,6 +1,7 @@
-//! Listings of keys: v1, v2, and versions (of which every object here has one, `null`).
+//! Listings of keys: v1 and v2.
 
-use super::super::access;
+use super::super::access::Permit;
+use super::super::acl;
 use super::super::checksum::Algorithm;
 use super::super::dates;
 use super::super::error::S3Result;
@@ -53,6 +54,11 @@ impl Common {
                     )
                 })?,
         };
+        // Ceph's extension: our order is as good as none. A delimiter has no meaning there.
+        let unordered = query.value("allow-unordered").is_some_and(|on| on == "true");
+        if unordered && query.value("delimiter").is_some_and(|delimiter| !delimiter.is_empty()) {
+            return Err(call.bad_argument("allow-unordered", "A delimiter needs an order."));
+        }
         Ok(Common {
             prefix: query.value("prefix").unwrap_or_default().to_owned(),
             delimiter: query.value("delimiter").unwrap_or_default().to_owned(),
@@ -95,15 +101,14 @@ impl Common {
         }
     }
 
-    async fn page(&self, call: &Call, from: Bytes) -> S3Result<Page> {
-        let bucket = access::bucket(call).await?;
+    async fn page(&self, permit: &Permit, call: &Call, from: Bytes) -> S3Result<Page> {
         let list = List {
             prefix: self.prefix.clone().into(),
             delimiter: self.delimiter.clone().into(),
             from,
             max: self.max,
         };
-        Ok(call.service.catalogue.list(&bucket, list).await?)
+        Ok(call.service.catalogue.list(permit.bucket(), list).await?)
     }
 
     fn common_prefixes(&self, xml: &mut Xml, page: &Page) {
@@ -134,7 +139,7 @@ fn last_name(page: &Page) -> Option<String> {
     page.items.last().map(|item| text(item.name()))
 }
 
-fn entry_elements(xml: &mut Xml, entry: &Entry) {
+pub(super) fn entry_elements(xml: &mut Xml, entry: &Entry) {
     xml.text("LastModified", &dates::iso(entry.modified_ms));
     xml.text("ETag", &response::quoted(&entry.etag));
     if let Some(algorithm) = Algorithm::from_number(entry.checksum_algorithm) {
@@ -143,10 +148,9 @@ fn entry_elements(xml: &mut Xml, entry: &Entry) {
     xml.value("Size", entry.size);
 }
 
-fn owner_element(xml: &mut Xml, call: &Call, owner: &str) {
+pub(super) fn owner_element(xml: &mut Xml, call: &Call, owner: &str) {
     xml.open("Owner");
-    xml.text("ID", owner);
-    xml.text("DisplayName", if owner == call.user.id { &call.user.display_name } else { owner });
+    acl::user_elements(xml, owner, &*call.service.keys);
     xml.close("Owner");
 }
 
@@ -164,10 +168,10 @@ fn contents(xml: &mut Xml, call: &Call, common: &Common, page: &Page, owners: bo
 }
 
 /// `ListObjects`
-pub(super) async fn v1(call: &mut Call) -> S3Result<Answer> {
+pub(super) async fn v1(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let common = Common::parse(call, "max-keys")?;
     let marker = call.head.query.value("marker").unwrap_or_default();
-    let page = common.page(call, common.from(marker)).await?;
+    let page = common.page(&permit, call, common.from(marker)).await?;
     let mut xml = Xml::root("ListBucketResult");
     xml.text("Name", call.head.bucket()?);
     xml.text("Marker", &common.shown(marker));
@@ -198,7 +202,7 @@ impl V2<'_> {
         let query = &call.head.query;
         let token = query.value("continuation-token");
         let start_after = query.value("start-after").unwrap_or_default();
-        let from = match token {
+        let from = match token.filter(|token| !token.is_empty()) {
             Some(token) => decode_token(token).ok_or_else(|| {
                 call.bad_argument(
                     "continuation-token",
@@ -213,19 +217,19 @@ impl V2<'_> {
 }
 
 /// A token is where to go on, so that it needs no other parameter to be understood.
-fn encode_token(from: &[u8]) -> String {
+pub(super) fn encode_token(from: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode([b"1", from].concat())
 }
 
-fn decode_token(token: &str) -> Option<Bytes> {
+pub(super) fn decode_token(token: &str) -> Option<Bytes> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     (bytes.first() == Some(&b'1')).then(|| Bytes::from(bytes).slice(1..))
 }
 
-pub(super) async fn v2(call: &mut Call) -> S3Result<Answer> {
+pub(super) async fn v2(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let list = V2::parse(call)?;
     let common = &list.common;
-    let page = common.page(call, list.from.clone()).await?;
+    let page = common.page(&permit, call, list.from.clone()).await?;
     let mut xml = Xml::root("ListBucketResult");
     xml.text("Name", call.head.bucket()?);
     common.elements(&mut xml, "MaxKeys");
@@ -241,41 +245,6 @@ pub(super) async fn v2(call: &mut Call) -> S3Result<Answer> {
     contents(&mut xml, call, common, &page, list.owners);
     common.common_prefixes(&mut xml, &page);
     xml.close("ListBucketResult");
-    Ok(response::xml(xml))
-}
-
-/// `ListObjectVersions`
-pub(super) async fn versions(call: &mut Call) -> S3Result<Answer> {
-    let common = Common::parse(call, "max-keys")?;
-    let query = &call.head.query;
-    let marker = query.value("key-marker").unwrap_or_default();
-    let version_marker = query.value("version-id-marker");
-    if version_marker.is_some_and(|version| !matches!(version, "" | "null")) {
-        return Err(call.bad_argument("version-id-marker", "Invalid version id specified"));
-    }
-    let page = common.page(call, common.from(marker)).await?;
-    let mut xml = Xml::root("ListVersionsResult");
-    xml.text("Name", call.head.bucket()?);
-    xml.text("KeyMarker", &common.shown(marker));
-    xml.text("VersionIdMarker", version_marker.unwrap_or_default());
-    common.elements(&mut xml, "MaxKeys");
-    xml.value("IsTruncated", page.next.is_some());
-    if let Some(last) = last_name(&page) {
-        xml.text("NextKeyMarker", &common.shown(&last));
-        xml.text("NextVersionIdMarker", "null");
-    }
-    for (key, entry) in keys(&page) {
-        xml.open("Version");
-        xml.text("Key", &common.shown(&key));
-        xml.text("VersionId", "null");
-        xml.text("IsLatest", "true");
-        entry_elements(&mut xml, entry);
-        owner_element(&mut xml, call, &entry.owner);
-        xml.text("StorageClass", "STANDARD");
-        xml.close("Version");
-    }
-    common.common_prefixes(&mut xml, &page);
-    xml.close("ListVersionsResult");
     Ok(response::xml(xml))
 }
 

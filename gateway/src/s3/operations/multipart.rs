@@ -1,16 +1,19 @@
 //! Multipart uploads: create, list, complete, abort. Their parts are in `parts`.
 
-use super::super::access;
+use super::super::access::{Permit, Sharing};
+use super::super::acl;
 use super::super::checksum::{self, Algorithm};
 use super::super::conditions;
 use super::super::dates;
+use super::super::encryption::{self, Wanted};
 use super::super::error::{Code, S3Error, S3Result};
+use super::super::notification::{Happens, notes};
 use super::super::response;
 use super::super::xml::{Element, Xml};
 use super::super::{Answer, Call};
 use super::list::{Common, text};
-use super::read::found;
 use super::write::Described;
+use super::{features, versioning};
 use crate::catalogue::{Bucket, CatalogueError};
 use bytes::Bytes;
 use http::StatusCode;
@@ -18,8 +21,9 @@ use md5::{Digest, Md5};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use store_base::bucket::{
-    Abort, Begin, Body, Checksum, Complete, Condition, Detail, ETag, Entry, Manifest, ManifestPart,
-    PARTS_MAX, Part, Parts, Refusal, STRIPE_BYTES, Upload, UploadItem, Uploads, WriteId,
+    Abort, Begin, Body, Checksum, Complete, Condition, Detail, ETag, Encryption, Entry, Manifest,
+    ManifestPart, PARTS_MAX, Part, Parts, Read, Refusal, STRIPE_BYTES, Upload, UploadItem, Uploads,
+    WriteId,
 };
 use store_base::codec::Encode;
 use store_shell::clock;
@@ -87,29 +91,39 @@ impl Announced {
     }
 }
 
-pub(super) async fn create(call: &mut Call) -> S3Result<Answer> {
-    access::check_acl_headers(call)?;
-    access::check_features(call)?;
+pub(super) async fn create(permit: Permit, call: &mut Call) -> S3Result<Answer> {
+    features::check(call)?;
+    let sharing = Sharing::of_write(call, &permit)?;
     let key = Bytes::copy_from_slice(call.head.key()?.as_bytes());
     let announced = Announced::parse(call)?;
     let described = Described::from_call(call)?;
-    let bucket = access::bucket(call).await?;
+    let bucket = permit.bucket();
     let id = WriteId(clock::random());
+    let wanted = Wanted::of_write(call, bucket)?;
+    let encryption =
+        wanted.begin(&call.service, bucket.id).await?.map(|(_, encryption)| encryption);
     let upload = Upload {
-        owner: call.user.id.clone(),
+        owner: call.caller.id_or(&bucket.owner).to_owned(),
         created_ms: call.now_ms(),
         headers: described.headers,
         metadata: described.metadata,
         checksum_algorithm: announced.algorithm.map_or(0, |algorithm| algorithm as u8),
         checksum_composite: announced.composite,
+        tags: described.tags,
+        lock: described.lock,
+        object_owner: sharing.owner,
+        acl: sharing.acl,
+        encryption: encryption.clone(),
     };
-    call.service.catalogue.begin(&bucket, Begin { key, id, upload }).await?;
+    let begin = Begin { key, id, upload, ..Begin::default() };
+    call.service.catalogue.begin(bucket, begin).await?;
     let mut xml = Xml::root("InitiateMultipartUploadResult");
     xml.text("Bucket", &bucket.name);
     xml.text("Key", call.head.key()?);
     xml.value("UploadId", id);
     xml.close("InitiateMultipartUploadResult");
     let mut answer = response::xml(xml);
+    encryption::set_headers(answer.headers_mut(), call, encryption.as_ref());
     if let Some(algorithm) = announced.algorithm {
         let headers = answer.headers_mut();
         response::set(headers, "x-amz-checksum-algorithm", algorithm.name());
@@ -119,20 +133,19 @@ pub(super) async fn create(call: &mut Call) -> S3Result<Answer> {
     Ok(answer)
 }
 
-pub(super) async fn abort(call: &mut Call) -> S3Result<Answer> {
+pub(super) async fn abort(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let key = Bytes::copy_from_slice(call.head.key()?.as_bytes());
-    let bucket = access::bucket(call).await?;
     let abort = Abort { key, id: upload_id(call)?, now_ms: call.now_ms() };
-    call.service.catalogue.abort(&bucket, abort).await?;
+    call.service.catalogue.abort(permit.bucket(), abort).await?;
     Ok(response::empty(StatusCode::NO_CONTENT))
 }
 
-pub(super) async fn list(call: &mut Call) -> S3Result<Answer> {
+pub(super) async fn list(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let common = Common::parse(call, "max-uploads")?;
     let query = &call.head.query;
     let key_marker = query.value("key-marker").unwrap_or_default();
     let id_marker = query.value("upload-id-marker").unwrap_or_default();
-    let bucket = access::bucket(call).await?;
+    let bucket = permit.bucket();
     // Without a key the other marker is ignored, as in S3.
     let after_id = id_marker.parse::<WriteId>().ok().filter(|_| !key_marker.is_empty());
     let from = match after_id {
@@ -148,7 +161,7 @@ pub(super) async fn list(call: &mut Call) -> S3Result<Answer> {
     };
     let page = match common.max {
         0 => Default::default(),
-        _ => call.service.catalogue.uploads(&bucket, uploads).await?,
+        _ => call.service.catalogue.uploads(bucket, uploads).await?,
     };
     let mut xml = Xml::root("ListMultipartUploadsResult");
     xml.text("Bucket", &bucket.name);
@@ -164,12 +177,12 @@ pub(super) async fn list(call: &mut Call) -> S3Result<Answer> {
     }
     common.elements(&mut xml, "MaxUploads");
     xml.value("IsTruncated", page.more);
-    page.items.iter().for_each(|item| upload_element(&mut xml, &common, item));
+    page.items.iter().for_each(|item| upload_element(&mut xml, call, &common, item));
     xml.close("ListMultipartUploadsResult");
     Ok(response::xml(xml))
 }
 
-fn upload_element(xml: &mut Xml, common: &Common, item: &UploadItem) {
+fn upload_element(xml: &mut Xml, call: &Call, common: &Common, item: &UploadItem) {
     match item {
         UploadItem::Prefix { prefix } => {
             xml.open("CommonPrefixes");
@@ -180,12 +193,7 @@ fn upload_element(xml: &mut Xml, common: &Common, item: &UploadItem) {
             xml.open("Upload");
             xml.text("Key", &common.shown(&text(key)));
             xml.value("UploadId", id);
-            for role in ["Initiator", "Owner"] {
-                xml.open(role);
-                xml.text("ID", &upload.owner);
-                xml.text("DisplayName", &upload.owner);
-                xml.close(role);
-            }
+            party_elements(xml, call, upload);
             xml.text("StorageClass", "STANDARD");
             xml.text("Initiated", &dates::iso(upload.created_ms));
             if let Some(algorithm) = Algorithm::from_number(upload.checksum_algorithm) {
@@ -198,9 +206,25 @@ fn upload_element(xml: &mut Xml, common: &Common, item: &UploadItem) {
     }
 }
 
+/// Who began an upload, and whose its object will be.
+pub(super) fn party_elements(xml: &mut Xml, call: &Call, upload: &Upload) {
+    for (role, id) in [("Initiator", &upload.owner), ("Owner", object_owner(upload))] {
+        xml.open(role);
+        acl::user_elements(xml, id, &*call.service.keys);
+        xml.close(role);
+    }
+}
+
+fn object_owner(upload: &Upload) -> &String {
+    match upload.object_owner.is_empty() {
+        true => &upload.owner,
+        false => &upload.object_owner,
+    }
+}
+
 /// A part as `CompleteMultipartUpload` names it.
 #[derive(Debug, PartialEq, Eq)]
-struct Chosen {
+pub(super) struct Chosen {
     number: u16,
     /// `None` for a tag that no part here can have.
     md5: Option<[u8; 16]>,
@@ -241,7 +265,7 @@ impl CompleteUpload {
     }
 }
 
-fn parse_parts(document: &[u8]) -> S3Result<Vec<Chosen>> {
+pub(super) fn parse_parts(document: &[u8]) -> S3Result<Vec<Chosen>> {
     let root = Element::parse(document, "CompleteMultipartUpload")?;
     let mut chosen: Vec<Chosen> = Vec::new();
     for part in root.all("Part") {
@@ -257,7 +281,12 @@ fn parse_parts(document: &[u8]) -> S3Result<Vec<Chosen>> {
                 checksum = Some((algorithm, algorithm.decode(value)?));
             }
         }
-        chosen.push(Chosen { number: number as u16, md5, checksum });
+        let part = Chosen { number: number as u16, md5, checksum };
+        // Of a part that was written twice, the last one counts.
+        match chosen.last_mut().filter(|last| last.number == part.number) {
+            Some(last) => *last = part,
+            None => chosen.push(part),
+        }
     }
     if chosen.is_empty() || chosen.len() > PARTS_MAX as usize {
         return Err(Code::MalformedXML.into());
@@ -268,12 +297,12 @@ fn parse_parts(document: &[u8]) -> S3Result<Vec<Chosen>> {
     }
 }
 
-pub(super) async fn complete(call: &mut Call) -> S3Result<Answer> {
+pub(super) async fn complete(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let complete = CompleteUpload::parse(call).await?;
-    let bucket = access::bucket(call).await?;
-    let (entry, checksum) = match commit(call, &bucket, &complete).await {
+    let bucket = permit.bucket();
+    let Committed { entry, checksum, encryption } = match commit(call, bucket, &complete).await {
         Err(error) if error.code == Code::NoSuchUpload => {
-            already_done(call, &bucket, &complete, error).await?
+            already_done(call, bucket, &complete, error).await?
         }
         done => done?,
     };
@@ -287,7 +316,17 @@ pub(super) async fn complete(call: &mut Call) -> S3Result<Answer> {
     xml.text("ETag", &response::quoted(&entry.etag));
     response::checksum_elements(&mut xml, checksum.as_ref());
     xml.close("CompleteMultipartUploadResult");
-    Ok(response::xml(xml))
+    let mut answer = response::xml(xml);
+    encryption::set_headers(answer.headers_mut(), call, encryption.as_ref());
+    versioning::set_made(&mut answer, bucket, &entry);
+    Ok(answer)
+}
+
+/// What became of an upload.
+struct Committed {
+    entry: Entry,
+    checksum: Option<Checksum>,
+    encryption: Option<Encryption>,
 }
 
 /// A client that lost our answer asks again: the upload is gone then, and its object there.
@@ -296,13 +335,15 @@ async fn already_done(
     bucket: &Rc<Bucket>,
     complete: &CompleteUpload,
     error: S3Error,
-) -> S3Result<(Entry, Option<Checksum>)> {
-    match found(call, bucket, &complete.key, false).await {
-        Ok(found)
+) -> S3Result<Committed> {
+    let read = Read { key: complete.key.clone(), body: false, version: None };
+    match call.service.catalogue.read(bucket, read).await {
+        Ok(Some(found))
             if found.entry.upload == Some(complete.id)
                 && found.entry.etag == tag_of(&complete.chosen) =>
         {
-            Ok((found.entry, found.detail.checksum))
+            let Detail { checksum, encryption, .. } = found.detail;
+            Ok(Committed { entry: found.entry, checksum, encryption })
         }
         _ => Err(error),
     }
@@ -312,10 +353,12 @@ async fn commit(
     call: &Call,
     bucket: &Rc<Bucket>,
     complete: &CompleteUpload,
-) -> S3Result<(Entry, Option<Checksum>)> {
+) -> S3Result<Committed> {
     let (upload, stored) = all_parts(call, bucket, complete).await?;
-    let parts = check_parts(&complete.chosen, &stored)?;
-    let size: u64 = parts.iter().map(|part| part.data.size).sum();
+    // As with Ceph's gateway, who completes has the key.
+    encryption::of_upload(call, bucket, &upload).await?;
+    let parts = check_parts(&complete.chosen, &stored, &upload)?;
+    let size: u64 = parts.iter().map(|part| upload.plain_bytes(part.data.size)).sum();
     if size > OBJECT_BYTES_MAX {
         return Err(Code::EntityTooLarge.into());
     }
@@ -335,29 +378,39 @@ async fn commit(
         size,
         etag: tag_of(&complete.chosen),
         modified_ms: clock::timestamp().millis(),
-        owner: upload.owner.clone(),
+        owner: object_owner(&upload).clone(),
         checksum_algorithm: checksum.as_ref().map_or(0, |checksum| checksum.algorithm),
         striped: true,
         upload: Some(complete.id),
+        lock: upload.lock,
+        content_type: upload.headers.get("content-type").cloned().unwrap_or_default(),
+        ..Entry::default()
     };
     let detail = Detail {
         headers: upload.headers,
         metadata: upload.metadata,
         checksum: checksum.clone(),
         body: Body::Striped { manifest: manifest(complete.id, &parts) },
+        tags: upload.tags,
+        acl: upload.acl,
+        encryption: upload.encryption.clone(),
     };
+    let rules = call.service.rules.rules(bucket)?;
+    let made = Happens::Created("CompleteMultipartUpload");
     let call_to = Complete {
+        notes: notes(call, &rules, &complete.key, made),
         key: complete.key.clone(),
         id: complete.id,
         condition: complete.condition.clone(),
-        entry: entry.clone(),
-        detail: detail.to_bytes(),
         now_ms: entry.modified_ms,
+        entry,
+        detail: detail.to_bytes(),
+        ..Complete::default()
     };
     match call.service.catalogue.complete(bucket, call_to).await {
         // A part was replaced between our look and the commit.
         Err(CatalogueError::Refused(Refusal::PartChanged {})) => Err(Code::InvalidPart.into()),
-        done => done.map(|_| (entry, checksum)).map_err(S3Error::from),
+        done => Ok(Committed { entry: done?.entry, checksum, encryption: upload.encryption }),
     }
 }
 
@@ -382,7 +435,11 @@ async fn all_parts(
 }
 
 /// The stored parts that were chosen, in order.
-fn check_parts<'a>(chosen: &[Chosen], stored: &'a BTreeMap<u16, Part>) -> S3Result<Vec<&'a Part>> {
+fn check_parts<'a>(
+    chosen: &[Chosen],
+    stored: &'a BTreeMap<u16, Part>,
+    upload: &Upload,
+) -> S3Result<Vec<&'a Part>> {
     let mut parts = Vec::with_capacity(chosen.len());
     for wanted in chosen {
         let invalid = || {
@@ -403,12 +460,13 @@ fn check_parts<'a>(chosen: &[Chosen], stored: &'a BTreeMap<u16, Part>) -> S3Resu
         parts.push(part);
     }
     let all_but_last = parts.len().saturating_sub(1);
-    match parts[..all_but_last].iter().find(|part| part.data.size < PART_BYTES_MIN) {
+    let bytes = |part: &Part| upload.plain_bytes(part.data.size);
+    match parts[..all_but_last].iter().find(|part| bytes(part) < PART_BYTES_MIN) {
         None => Ok(parts),
         Some(part) => Err(Code::EntityTooSmall
             .with(Code::EntityTooSmall.message())
             .detail("PartNumber", part.data.part.to_string())
-            .detail("ProposedSize", part.data.size.to_string())
+            .detail("ProposedSize", bytes(part).to_string())
             .detail("MinSizeAllowed", PART_BYTES_MIN.to_string())),
     }
 }
@@ -429,7 +487,7 @@ fn whole_checksum(upload: &Upload, parts: &[&Part]) -> Option<Checksum> {
         .map(|part| {
             let checksum =
                 part.checksum.as_ref().filter(|checksum| checksum.algorithm == number)?;
-            Some((checksum.value.clone(), part.data.size))
+            Some((checksum.value.clone(), upload.plain_bytes(part.data.size)))
         })
         .collect();
     let values = values?;
@@ -485,7 +543,7 @@ mod tests {
         };
         assert_eq!(parse(part(1) + &part(7)), Ok(2));
         assert_eq!(parse(part(2) + &part(1)), Err(Code::InvalidPartOrder));
-        assert_eq!(parse(part(1) + &part(1)), Err(Code::InvalidPartOrder));
+        assert_eq!(parse(part(1) + &part(2) + &part(1)), Err(Code::InvalidPartOrder));
         assert_eq!(parse(part(0)), Err(Code::InvalidArgument));
         assert_eq!(parse(part(10_001)), Err(Code::InvalidArgument));
         assert_eq!(parse(String::new()), Err(Code::MalformedXML));

@@ -1,24 +1,27 @@
 //! Parts of multipart uploads: upload, copy, list.
 
-use super::super::access;
+use super::super::access::Permit;
 use super::super::auth::payload::{Inspector, PayloadMode};
 use super::super::checksum::{self, Algorithm, Announced};
 use super::super::dates;
+use super::super::encryption;
 use super::super::error::{Code, S3Error, S3Result};
 use super::super::range::Range;
 use super::super::response;
 use super::super::xml::Xml;
 use super::super::{Answer, Call, drain};
 use super::copy::CopySource;
-use super::multipart::upload_id;
+use super::features;
+use super::multipart::{party_elements, upload_id};
 use super::write::check_size;
 use crate::catalogue::Bucket;
+use crate::crypt::keys::DataKey;
 use crate::transfer::body::BodyReader;
 use crate::transfer::upload::{self, Destination, Written};
 use bytes::Bytes;
 use http::StatusCode;
 use std::rc::Rc;
-use store_base::bucket::{AddPart, PARTS_MAX, Part, Parts, Upload, WriteId};
+use store_base::bucket::{AddPart, Encryption, PARTS_MAX, Part, Parts, Upload, WriteId};
 use store_shell::clock;
 
 /// Where a part goes.
@@ -53,17 +56,19 @@ async fn upload_of(call: &Call, bucket: &Rc<Bucket>, place: &Place) -> S3Result<
 }
 
 /// `UploadPart`
-pub(super) async fn upload(call: &mut Call) -> S3Result<Answer> {
-    access::check_features(call)?;
+pub(super) async fn upload(permit: Permit, call: &mut Call) -> S3Result<Answer> {
+    features::check_part(call)?;
     let place = Place::parse(call)?;
     let announced = Announced::from_headers(&call.head.headers)?;
-    let bucket = access::bucket(call).await?;
+    let bucket = permit.bucket().clone();
     let upload = upload_of(call, &bucket, &place).await?;
     let default = part_algorithm(&upload, announced.algorithm())?;
+    let key = encryption::of_upload(call, &bucket, &upload).await?;
     check_size(call.head.body_length(call.payload.is_chunked())?)?;
     let mut reader = call.reader()?;
     let inspector = Inspector::new(&call.payload, announced, Some(default));
-    let part = store(call, bucket, place, &mut reader, inspector).await;
+    let sealing = Sealing { key, encryption: upload.encryption };
+    let part = store(call, bucket, place, &sealing, &mut reader, inspector).await;
     if part.is_err() {
         drain(&mut reader).await;
     }
@@ -76,6 +81,7 @@ pub(super) async fn upload(call: &mut Call) -> S3Result<Answer> {
     {
         response::set(headers, algorithm.header(), &checksum::text(checksum));
     }
+    encryption::set_headers(headers, call, sealing.encryption.as_ref());
     Ok(answer)
 }
 
@@ -92,10 +98,17 @@ fn part_algorithm(upload: &Upload, given: Option<Algorithm>) -> S3Result<Algorit
     }
 }
 
+/// How the parts of an upload are encrypted.
+struct Sealing {
+    key: Option<(DataKey, WriteId)>,
+    encryption: Option<Encryption>,
+}
+
 async fn store(
     call: &Call,
     bucket: Rc<Bucket>,
     place: Place,
+    sealing: &Sealing,
     reader: &mut BodyReader,
     inspector: Inspector,
 ) -> S3Result<Part> {
@@ -105,14 +118,16 @@ async fn store(
         bucket: bucket.clone(),
         key: place.key.clone(),
         part: Some((place.id, place.number)),
+        sealing: sealing.key.clone(),
     };
     let (written, digests) =
         upload::write(destination, reader, inspector, 0, &service.budget).await?;
     service.metrics.received(digests.size);
     let Written::Data(announcement) = written else { return Err(Code::InternalError.into()) };
+    let key = sealing.key.as_ref().map(|(key, _)| key);
     let part = Part {
         data: announcement.data(),
-        md5: digests.md5,
+        md5: encryption::tag(digests.md5, key, sealing.encryption.as_ref()),
         modified_ms: clock::timestamp().millis(),
         checksum: digests.checksum,
     };
@@ -140,19 +155,21 @@ fn source_range(value: Option<&str>, size: u64) -> S3Result<(u64, u64)> {
 }
 
 /// `UploadPartCopy`
-pub(super) async fn copy(call: &mut Call) -> S3Result<Answer> {
-    access::check_features(call)?;
+pub(super) async fn copy(permit: Permit, call: &mut Call) -> S3Result<Answer> {
+    features::check_part(call)?;
     let place = Place::parse(call)?;
-    let bucket = access::bucket(call).await?;
+    let bucket = permit.bucket().clone();
     let upload = upload_of(call, &bucket, &place).await?;
+    let key = encryption::of_upload(call, &bucket, &upload).await?;
     let source = CopySource::find(call).await?;
     let range = call.head.header("x-amz-copy-source-range")?;
     let (first, length) = source_range(range, source.found.entry.size)?;
     check_size(length)?;
     let algorithm = part_algorithm(&upload, None)?;
     let inspector = Inspector::new(&PayloadMode::Unsigned, Announced::default(), Some(algorithm));
-    let mut reader = source.reader(call, first, length)?;
-    let part = store(call, bucket, place, &mut reader, inspector).await?;
+    let mut reader = source.reader(call, first, length).await?;
+    let sealing = Sealing { key, encryption: upload.encryption };
+    let part = store(call, bucket, place, &sealing, &mut reader, inspector).await?;
     let mut xml = Xml::root("CopyPartResult");
     xml.text("LastModified", &dates::iso(part.modified_ms));
     xml.text("ETag", &format!("\"{}\"", hex::encode(part.md5)));
@@ -162,11 +179,14 @@ pub(super) async fn copy(call: &mut Call) -> S3Result<Answer> {
         xml.text(algorithm.element(), &checksum::text(checksum));
     }
     xml.close("CopyPartResult");
-    Ok(response::xml(xml))
+    let mut answer = response::xml(xml);
+    encryption::set_headers(answer.headers_mut(), call, sealing.encryption.as_ref());
+    source.set_version(&mut answer);
+    Ok(answer)
 }
 
 /// `ListParts`
-pub(super) async fn list(call: &mut Call) -> S3Result<Answer> {
+pub(super) async fn list(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let key = Bytes::copy_from_slice(call.head.key()?.as_bytes());
     let id = upload_id(call)?;
     let number = |name: &str, default: u32| match call.head.query.value(name) {
@@ -177,19 +197,14 @@ pub(super) async fn list(call: &mut Call) -> S3Result<Answer> {
     };
     let after = number("part-number-marker", 0)?;
     let max = number("max-parts", 1000)?.min(1000);
-    let bucket = access::bucket(call).await?;
+    let bucket = permit.bucket().clone();
     let ask = Parts { key, id, after: u16::try_from(after).unwrap_or(u16::MAX), max };
     let page = call.service.catalogue.parts(&bucket, ask).await?;
     let mut xml = Xml::root("ListPartsResult");
     xml.text("Bucket", &bucket.name);
     xml.text("Key", call.head.key()?);
     xml.value("UploadId", id);
-    for role in ["Initiator", "Owner"] {
-        xml.open(role);
-        xml.text("ID", &page.upload.owner);
-        xml.text("DisplayName", &page.upload.owner);
-        xml.close(role);
-    }
+    party_elements(&mut xml, call, &page.upload);
     xml.text("StorageClass", "STANDARD");
     xml.value("PartNumberMarker", after);
     let last = page.parts.last().map_or(after, |part| u32::from(part.data.part));
@@ -201,17 +216,17 @@ pub(super) async fn list(call: &mut Call) -> S3Result<Answer> {
         let composite = page.upload.checksum_composite;
         xml.text("ChecksumType", if composite { "COMPOSITE" } else { "FULL_OBJECT" });
     }
-    page.parts.iter().for_each(|part| part_element(&mut xml, part));
+    page.parts.iter().for_each(|part| part_element(&mut xml, &page.upload, part));
     xml.close("ListPartsResult");
     Ok(response::xml(xml))
 }
 
-fn part_element(xml: &mut Xml, part: &Part) {
+fn part_element(xml: &mut Xml, upload: &Upload, part: &Part) {
     xml.open("Part");
     xml.value("PartNumber", part.data.part);
     xml.text("LastModified", &dates::iso(part.modified_ms));
     xml.text("ETag", &format!("\"{}\"", hex::encode(part.md5)));
-    xml.value("Size", part.data.size);
+    xml.value("Size", upload.plain_bytes(part.data.size));
     if let Some(checksum) = &part.checksum
         && let Some(algorithm) = Algorithm::from_number(checksum.algorithm)
     {

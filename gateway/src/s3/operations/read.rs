@@ -1,26 +1,29 @@
 //! `GetObject` and `HeadObject`.
 
-use super::super::access;
+use super::super::access::{Admitted, ObjectPermit};
+use super::super::checksum;
 use super::super::conditions::ReadCondition;
+use super::super::encryption;
 use super::super::error::{Code, S3Error, S3Result};
 use super::super::range::Range;
 use super::super::response;
 use super::super::{Answer, Call};
+use super::{lock, versioning, write};
 use crate::catalogue::Bucket;
+use crate::crypt::segments::open_inline;
 use crate::http::body::ResponseBody;
+use crate::swift::large::{self, Opened};
 use crate::transfer::download::Download;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::pin::Pin;
 use std::rc::Rc;
-use store_base::bucket::{Body, Found, Manifest, Read};
+use store_base::bucket::{Body, Checksum, Found, ManifestPart};
 
 /// How often a read begins anew when the object is replaced, and the old data swept, under it.
 const READS_MAX: u32 = 3;
 
 /// `GetObject` and `HeadObject`
 pub(super) struct ReadObject {
-    key: Bytes,
     condition: ReadCondition,
     range: Option<Range>,
     part: Option<u16>,
@@ -29,7 +32,6 @@ pub(super) struct ReadObject {
 
 impl ReadObject {
     fn parse(call: &Call) -> S3Result<ReadObject> {
-        check_version(call)?;
         let part = match call.head.query.value("partNumber") {
             None => None,
             Some(text) => Some(
@@ -48,7 +50,6 @@ impl ReadObject {
         }
         let mode = call.head.header("x-amz-checksum-mode")?;
         Ok(ReadObject {
-            key: Bytes::copy_from_slice(call.head.key()?.as_bytes()),
             condition: ReadCondition::from_headers(&call.head.headers)?,
             range,
             part,
@@ -57,20 +58,21 @@ impl ReadObject {
     }
 }
 
-/// Buckets without versioning know one version, `null`.
-pub(super) fn check_version(call: &Call) -> S3Result<()> {
-    match call.head.query.value("versionId") {
-        None | Some("null") => Ok(()),
-        Some("") => Err(call.bad_argument("versionId", "Version id cannot be the empty string")),
-        Some(_) => Err(Code::NoSuchVersion.into()),
-    }
+/// There is nothing under the key, and no delete marker either: Ceph's gateway says both.
+pub(in crate::s3) fn no_such_key(key: &[u8]) -> S3Error {
+    Code::NoSuchKey
+        .with(Code::NoSuchKey.message())
+        .detail("Key", String::from_utf8_lossy(key))
+        .header(versioning::DELETE_MARKER, HeaderValue::from_static("false"))
 }
 
-pub(super) fn no_such_key(key: &[u8]) -> S3Error {
-    Code::NoSuchKey.with(Code::NoSuchKey.message()).detail("Key", String::from_utf8_lossy(key))
+/// As with Ceph's gateway; AWS says `InvalidPartNumber` (416).
+fn no_such_part() -> S3Error {
+    Code::InvalidPart.with("The requested partnumber is not satisfiable")
 }
 
 /// The stretch of an object that is asked for.
+#[derive(Default)]
 struct Stretch {
     first: u64,
     length: u64,
@@ -78,6 +80,8 @@ struct Stretch {
     partial: bool,
     /// Number of parts, if it was asked for by part number.
     parts: Option<usize>,
+    /// The checksum of this part alone.
+    checksum: Option<Checksum>,
 }
 
 fn stretch(read: &ReadObject, found: &Found) -> S3Result<Stretch> {
@@ -88,55 +92,63 @@ fn stretch(read: &ReadObject, found: &Found) -> S3Result<Stretch> {
     match read.range {
         Some(range) => {
             let (first, length) = range.resolve(size)?;
-            Ok(Stretch { first, length, partial: true, parts: None })
+            Ok(Stretch { first, length, partial: true, ..Stretch::default() })
         }
-        None => Ok(Stretch { first: 0, length: size, partial: false, parts: None }),
+        None => Ok(Stretch { length: size, ..Stretch::default() }),
     }
 }
 
 fn part_stretch(number: u16, found: &Found) -> S3Result<Stretch> {
-    let parts = match (&found.detail.body, found.entry.etag.parts) {
-        (Body::Striped { manifest }, 1..) => manifest.parts.as_slice(),
+    let manifest = match (&found.detail.body, found.entry.etag.parts) {
+        (Body::Striped { manifest }, 1..) => manifest,
         // An object that was put in one piece has one part, and no count of parts.
         _ if number == 1 => {
-            return Ok(Stretch { first: 0, length: found.entry.size, partial: true, parts: None });
+            let length = found.entry.size;
+            return Ok(Stretch { length, partial: true, ..Stretch::default() });
         }
-        _ => return Err(Code::InvalidPartNumber.into()),
+        _ => return Err(no_such_part()),
     };
+    let parts = manifest.parts.as_slice();
     // Parts are counted as they lie, whatever numbers they were uploaded under.
     let index = usize::from(number) - 1;
-    let part = parts.get(index).ok_or(Code::InvalidPartNumber)?;
-    let first = parts[..index].iter().map(|part| part.size).sum();
-    Ok(Stretch { first, length: part.size, partial: true, parts: Some(parts.len()) })
+    let part = parts.get(index).ok_or_else(no_such_part)?;
+    let bytes = |part: &ManifestPart| found.detail.plain_bytes(part.size);
+    let first = parts[..index].iter().map(bytes).sum();
+    let of_whole = found.detail.checksum.as_ref();
+    let checksum = of_whole.zip(manifest.part_checksum(index));
+    let checksum = checksum.map(|(whole, value)| Checksum { value, parts: 0, ..whole.clone() });
+    Ok(Stretch { first, length: bytes(part), partial: true, parts: Some(parts.len()), checksum })
 }
 
-pub(super) async fn head(call: &mut Call) -> S3Result<Answer> {
+pub(in crate::s3) async fn head(permit: ObjectPermit, call: &mut Call) -> S3Result<Answer> {
     let read = ReadObject::parse(call)?;
-    let bucket = access::bucket(call).await?;
-    let found = found(call, &bucket, &read.key, false).await?;
+    let Admitted { bucket, found, .. } = permit.read(call, false).await?;
+    // Who has not the key learns nothing but that it is needed.
+    encryption::of_object(call, &bucket, &found.detail).await?;
+    let Opened { found, .. } = large::resolve(call, bucket.clone(), found, false).await?;
     check(&read, &found)?;
     let stretch = stretch(&read, &found)?;
-    let mut answer = answer(call, &read, &found, &stretch, ResponseBody::empty());
+    let mut answer = answer(call, &bucket, &read, &found, &stretch, ResponseBody::empty());
     response::set(answer.headers_mut(), "content-length", &stretch.length.to_string());
+    announce_expiration(&mut answer, &permit, call, &found);
     Ok(answer)
 }
 
-pub(super) async fn get(call: &mut Call) -> S3Result<Answer> {
+pub(in crate::s3) async fn get(permit: ObjectPermit, call: &mut Call) -> S3Result<Answer> {
     let read = ReadObject::parse(call)?;
-    let bucket = access::bucket(call).await?;
     let mut tries = 1;
     loop {
-        let found = found(call, &bucket, &read.key, true).await?;
-        check(&read, &found)?;
-        let stretch = stretch(&read, &found)?;
-        let body = match &found.detail.body {
-            Body::Inline { data } => Ok(ResponseBody::Full(slice(data, &stretch)?)),
-            Body::Striped { manifest } => open(call, &bucket, manifest, &stretch).await,
-        };
-        match body {
+        let Admitted { bucket, found, .. } = permit.read(call, true).await?;
+        let opened = large::resolve(call, bucket.clone(), found, true).await?;
+        let found = &opened.found;
+        check(&read, found)?;
+        let stretch = stretch(&read, found)?;
+        match opened.body(call, (stretch.first, stretch.length), true).await {
             Ok(body) => {
                 call.service.metrics.sent(stretch.length);
-                return Ok(answer(call, &read, &found, &stretch, body));
+                let mut answer = answer(call, &bucket, &read, found, &stretch, body);
+                announce_expiration(&mut answer, &permit, call, found);
+                return Ok(answer);
             }
             Err(error) if tries == READS_MAX => return Err(error),
             Err(error) => {
@@ -147,22 +159,42 @@ pub(super) async fn get(call: &mut Call) -> S3Result<Answer> {
     }
 }
 
-fn slice(data: &Bytes, stretch: &Stretch) -> S3Result<Bytes> {
-    let end = stretch.first.saturating_add(stretch.length);
-    match usize::try_from(end).is_ok_and(|end| end <= data.len()) {
-        true => Ok(data.slice(stretch.first as usize..end as usize)),
-        // The entry says another size than the body has.
-        false => Err(Code::InternalError.into()),
+/// Rules about objects speak of the newest version only.
+fn announce_expiration(answer: &mut Answer, permit: &ObjectPermit, call: &Call, found: &Found) {
+    if !call.head.query.has("versionId") {
+        let (rules, tags) = (permit.rules(), &found.detail.tags);
+        write::set_expiration(answer.headers_mut(), call, rules, permit.key(), &found.entry, tags);
     }
 }
 
-/// Opens the data and waits for its first piece, so that what is wrong is said before the answer begins.
-async fn open(
+/// A stretch of an object, first byte and length, as a body. `waits` for its first piece, so that what is
+/// wrong is said before the answer begins.
+pub(crate) async fn body(
     call: &Call,
     bucket: &Rc<Bucket>,
-    manifest: &Manifest,
-    stretch: &Stretch,
+    found: &Found,
+    (first, length): (u64, u64),
+    waits: bool,
 ) -> S3Result<ResponseBody> {
+    let key = encryption::of_object(call, bucket, &found.detail).await?;
+    let manifest = match &found.detail.body {
+        Body::Inline { data } => {
+            if let (Some(key), Some(encryption)) = (&key, &found.detail.encryption) {
+                return open_inline(key, encryption.id, data, first, length)
+                    .map(ResponseBody::Full)
+                    .map_err(|_| Code::InternalError.into());
+            }
+            let end = first.saturating_add(length);
+            return match usize::try_from(end).is_ok_and(|end| end <= data.len()) {
+                true => Ok(ResponseBody::Full(data.slice(first as usize..end as usize))),
+                // The entry says another size than the body has.
+                false => Err(Code::InternalError.into()),
+            };
+        }
+        Body::Striped { manifest } => manifest,
+        // Those are resolved first.
+        Body::Segments { .. } => return Err(Code::InternalError.into()),
+    };
     let service = &call.service;
     let hold = service.catalogue.hold(manifest.id);
     let mut download = Box::new(Download::new(
@@ -170,23 +202,13 @@ async fn open(
         bucket.clone(),
         service.budget.clone(),
         manifest,
-        stretch.first,
-        stretch.length,
+        key,
+        (first, length),
     ));
-    std::future::poll_fn(|cx| Pin::new(&mut *download).poll_first(cx)).await?;
+    if waits {
+        std::future::poll_fn(|cx| Pin::new(&mut *download).poll_first(cx)).await?;
+    }
     Ok(ResponseBody::Download(download, Box::new(hold)))
-}
-
-/// The object of a key, or `NoSuchKey`.
-pub(super) async fn found(
-    call: &Call,
-    bucket: &Rc<Bucket>,
-    key: &Bytes,
-    body: bool,
-) -> S3Result<Found> {
-    let read = Read { key: key.clone(), body };
-    let found = call.service.catalogue.read(bucket, read).await?;
-    found.ok_or_else(|| no_such_key(key))
 }
 
 fn check(read: &ReadObject, found: &Found) -> S3Result<()> {
@@ -200,6 +222,7 @@ fn check(read: &ReadObject, found: &Found) -> S3Result<()> {
 
 fn answer(
     call: &Call,
+    bucket: &Bucket,
     read: &ReadObject,
     found: &Found,
     stretch: &Stretch,
@@ -213,6 +236,11 @@ fn answer(
     let headers = answer.headers_mut();
     response::set_stored(headers, &found.detail);
     response::set_identity(headers, &found.entry);
+    lock::set_headers(headers, &found.entry.lock);
+    encryption::set_headers(headers, call, found.detail.encryption.as_ref());
+    if !found.detail.tags.is_empty() {
+        response::set(headers, "x-amz-tagging-count", &found.detail.tags.len().to_string());
+    }
     headers.insert("accept-ranges", HeaderValue::from_static("bytes"));
     if stretch.partial && size > 0 {
         let last = stretch.first + stretch.length.max(1) - 1;
@@ -221,11 +249,20 @@ fn answer(
     if let Some(parts) = stretch.parts {
         response::set(headers, "x-amz-mp-parts-count", &parts.to_string());
     }
-    // A checksum of the whole says nothing about a stretch.
-    if read.checksums && stretch.length == size {
-        response::set_checksum(headers, found.detail.checksum.as_ref());
+    // A checksum of the whole says nothing about a stretch; a part may have its own.
+    if read.checksums {
+        let of_whole = found.detail.checksum.as_ref();
+        let of_stretch = stretch.checksum.as_ref();
+        response::set_checksum(
+            headers,
+            of_stretch.or_else(|| of_whole.filter(|_| stretch.length == size)),
+        );
+        if let Some(whole) = of_stretch.and(of_whole) {
+            response::set(headers, "x-amz-checksum-type", checksum::kind(whole));
+        }
     }
     set_overrides(call, headers);
+    versioning::set_shown(&mut answer, bucket, found);
     answer
 }
 

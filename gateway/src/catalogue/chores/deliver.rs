@@ -1,0 +1,316 @@
+//! Delivering events to webhooks: at least once, in the order of the changes of a key.
+//!
+//! The shard keeps an event until its delivery was acknowledged. One worker at a time has the events of a shard
+//! (a lease, as for all work); should he be slower than his lease, another may deliver the same ones again. Of one
+//! endpoint and one shard, and so of one key, events go one after the other: while an endpoint fails, nothing later is
+//! sent to it. It is asked again after a pause that doubles from [`PAUSE_MIN`] to [`PAUSE_MAX`].
+//!
+//! An event that could not be delivered for [`EVENT_AGE_MAX`] is given up, and counted. A gateway that does not know
+//! an endpoint leaves its events to those that do.
+
+use super::*;
+use crate::s3::{dates, uri};
+use crate::webhook::{Webhook, Webhooks};
+use serde_json::{Value, json};
+use std::collections::{BTreeSet, HashMap};
+use store_base::machine::Time;
+
+/// The name of the work in the shards.
+const WORK: &str = "events";
+
+/// Events in one page.
+const PAGE: u32 = 200;
+
+/// First and longest pause before an endpoint that failed is asked again.
+pub const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// See [`PAUSE_MIN`].
+pub const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How long an event is tried.
+pub const EVENT_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How often shards with events are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What was delivered is told to the shard at least so often.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Where events go, and how the gateway calls itself in them.
+#[derive(Clone, Debug, Default)]
+pub struct Delivery {
+    /// The endpoints.
+    pub webhooks: Webhooks,
+    /// The region.
+    pub region: String,
+    /// The gateway.
+    pub host_id: String,
+}
+
+/// An endpoint that failed.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    until: Time,
+    pause: Duration,
+}
+
+/// The endpoints that fail, by name.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    failing: RefCell<HashMap<String, Failing>>,
+}
+
+impl Health {
+    fn is_ready(&self, endpoint: &str) -> bool {
+        self.failing.borrow().get(endpoint).is_none_or(|failing| failing.until <= clock::now())
+    }
+
+    fn failed(&self, endpoint: &str) {
+        let mut failing = self.failing.borrow_mut();
+        let before = failing.get(endpoint).map(|failing| failing.pause);
+        let pause = before.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX));
+        failing.insert(endpoint.to_owned(), Failing { until: clock::now() + pause, pause });
+    }
+
+    fn well(&self, endpoint: &str) {
+        self.failing.borrow_mut().remove(endpoint);
+    }
+
+    fn all_well(&self) -> bool {
+        self.failing.borrow().values().all(|failing| failing.until <= clock::now())
+    }
+}
+
+impl Chores {
+    /// Delivers events until `shutdown`: of the shards that this process changed at once, of all others as they are
+    /// found.
+    pub(super) async fn deliver<C: Cluster>(&self, flat: &Flat<C>, shutdown: &Shutdown) {
+        // Without endpoints there is nobody to tell: others may know some.
+        if self.delivery.webhooks.is_empty() {
+            return;
+        }
+        let mut search_at = clock::now();
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if clock::now() >= search_at {
+                if let Err(error) = self.search(flat).await {
+                    tracing::warn!(%error, "looking for events stopped; tried again later");
+                }
+                search_at = clock::now() + self.every;
+            }
+            for ((id, shard), bucket) in flat.commons.eventful() {
+                if shutdown.is_triggered() {
+                    return;
+                }
+                match self.deliver_shard(flat, &bucket, shard, shutdown).await {
+                    Ok(true) => {}
+                    Ok(false) => flat.commons.note_events(&bucket, shard),
+                    Err(CatalogueError::Refused(Refusal::NoBucket {})) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, bucket = %id, shard, "events not delivered");
+                        flat.commons.note_events(&bucket, shard);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds the shards that have events, in buckets that have or had somebody to tell.
+    async fn search<C: Cluster>(&self, flat: &Flat<C>) -> Result<(), CatalogueError> {
+        let (mut waiting, mut oldest_ms) = (0u64, u64::MAX);
+        let mut query = ListBuckets { max: BUCKETS_PER_PAGE, ..ListBuckets::default() };
+        loop {
+            let page = flat.buckets(query.clone()).await?;
+            let told = page
+                .buckets
+                .iter()
+                .filter(|bucket| bucket.ready && bucket.documents.contains_key(document::NOTIFIED));
+            for bucket in told {
+                for shard in 0..bucket.shards {
+                    let head: Answer<ShardHead> =
+                        flat.shard(bucket, shard, "stats", &Nothing {}).await?;
+                    let events = head.0.map_or(0, |head| head.events);
+                    if events == 0 {
+                        continue;
+                    }
+                    waiting = waiting.saturating_add(events);
+                    flat.commons.note_events(bucket, shard);
+                    let ask = Events { after: 0, max: 1 };
+                    let first: Answer<Vec<(u64, EventRecord)>> =
+                        flat.shard(bucket, shard, "events", &ask).await?;
+                    let first = first.0.unwrap_or_default().into_iter().next();
+                    oldest_ms = oldest_ms.min(first.map_or(u64::MAX, |(_, event)| event.at_ms));
+                }
+            }
+            match page.buckets.last() {
+                Some(last) if page.more => query.after.clone_from(&last.name),
+                _ => break,
+            }
+        }
+        let age_ms = match waiting {
+            0 => 0,
+            _ => clock::timestamp().millis().saturating_sub(oldest_ms),
+        };
+        self.metrics.events_waiting(waiting, Duration::from_millis(age_ms));
+        Ok(())
+    }
+
+    /// Delivers the events of a shard. `false` if some are left.
+    async fn deliver_shard<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        bucket: &Bucket,
+        shard: u32,
+        shutdown: &Shutdown,
+    ) -> Result<bool, CatalogueError> {
+        // Nothing can be done before an endpoint that fails is asked again.
+        if !self.health.all_well()
+            && self.health.failing.borrow().len() >= self.delivery.webhooks.len()
+        {
+            return Ok(false);
+        }
+        let at = (bucket, shard);
+        let round = clock::timestamp().millis();
+        if self.claim(flat, at, WORK, round, 0).await?.is_none() {
+            return Ok(false);
+        }
+        let (mut after, mut held) = (0, BTreeSet::new());
+        loop {
+            let ask = Events { after, max: PAGE };
+            let page: Vec<(u64, EventRecord)> =
+                flat.live_shard(bucket, shard, "events", &ask).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = *last;
+            if !self.deliver_page(flat, at, page, &mut held, shutdown).await? {
+                return Ok(false);
+            }
+        }
+        self.report(flat, at, WORK, None, Tally::default()).await?;
+        Ok(held.is_empty())
+    }
+
+    /// `false` if the work is another's by now, or the gateway stops.
+    async fn deliver_page<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        at: (&Bucket, u32),
+        page: Vec<(u64, EventRecord)>,
+        held: &mut BTreeSet<String>,
+        shutdown: &Shutdown,
+    ) -> Result<bool, CatalogueError> {
+        let mut done = Vec::new();
+        let mut told = clock::now();
+        for (number, event) in page {
+            let endpoint = &event.notice.endpoint;
+            // Behind an event that stays nothing goes to its endpoint, even if that is well again by now.
+            match self.deliver_one(at.0, number, &event, held.contains(endpoint)).await {
+                true => done.push(number),
+                false => {
+                    held.insert(endpoint.clone());
+                }
+            }
+            if clock::now().since(told) >= TELL_EVERY || shutdown.is_triggered() {
+                if !self.tell(flat, at, std::mem::take(&mut done)).await? || shutdown.is_triggered()
+                {
+                    return Ok(false);
+                }
+                told = clock::now();
+            }
+        }
+        self.tell(flat, at, done).await
+    }
+
+    /// Tells the shard what was delivered, and keeps the work.
+    async fn tell<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        at: (&Bucket, u32),
+        events: Vec<u64>,
+    ) -> Result<bool, CatalogueError> {
+        let acted = events.len() as u64;
+        if acted > 0 {
+            let delivered = Delivered { events };
+            let _: Nothing = flat.live_shard(at.0, at.1, "delivered", &delivered).await?;
+        }
+        let tally = Tally { looked: acted, acted, passed: 0 };
+        self.report(flat, at, WORK, Some(Bytes::new()), tally).await
+    }
+
+    /// Whether the event need not be kept any longer.
+    async fn deliver_one(
+        &self,
+        bucket: &Bucket,
+        number: u64,
+        event: &EventRecord,
+        held: bool,
+    ) -> bool {
+        let endpoint = event.notice.endpoint.as_str();
+        let hook: Option<&Webhook> = self.delivery.webhooks.get(endpoint);
+        if let Some(hook) = hook.filter(|_| !held && self.health.is_ready(endpoint)) {
+            let document = self.delivery.document(bucket, number, event);
+            match hook.post(document.to_string().into()).await {
+                Ok(()) => {
+                    self.health.well(endpoint);
+                    self.metrics.event_delivered();
+                    return true;
+                }
+                Err(why) => {
+                    self.health.failed(endpoint);
+                    self.metrics.event_failed();
+                    tracing::warn!(endpoint, why, bucket = %bucket.name, "an event was not taken");
+                }
+            }
+        }
+        let age_ms = clock::timestamp().millis().saturating_sub(event.at_ms);
+        let too_old = age_ms > millis(EVENT_AGE_MAX);
+        if too_old {
+            self.metrics.event_given_up();
+            let key = String::from_utf8_lossy(&event.key);
+            tracing::error!(endpoint, bucket = %bucket.name, %key, "an event was given up");
+        }
+        too_old
+    }
+}
+
+impl Delivery {
+    /// The event in AWS's form.
+    fn document(&self, bucket: &Bucket, number: u64, event: &EventRecord) -> Value {
+        let entry = &event.entry;
+        let mut object = json!({
+            "key": uri::encoded(&event.key, true),
+            "sequencer": format!("{number:016X}"),
+        });
+        if !event.notice.event.contains("Removed") && !entry.delete_marker {
+            object["size"] = json!(entry.size);
+            object["eTag"] = json!(entry.etag.to_string());
+        }
+        if entry.sequence > 0 {
+            object["versionId"] = json!(entry.version().text(bucket.id));
+        }
+        json!({"Records": [{
+            "eventVersion": "2.2",
+            "eventSource": "aws:s3",
+            "awsRegion": self.region,
+            "eventTime": dates::iso(event.at_ms),
+            "eventName": event.notice.event,
+            "userIdentity": {"principalId": event.requester},
+            "requestParameters": {"sourceIPAddress": event.address},
+            "responseElements": {
+                "x-amz-request-id": event.request,
+                "x-amz-id-2": self.host_id,
+            },
+            "s3": {
+                "s3SchemaVersion": "1.0",
+                "configurationId": event.notice.rule,
+                "bucket": {
+                    "name": bucket.name,
+                    "ownerIdentity": {"principalId": bucket.owner},
+                    "arn": format!("arn:aws:s3:::{}", bucket.name),
+                },
+                "object": object,
+            },
+        }]})
+    }
+}

@@ -1,0 +1,342 @@
+//! Quotas: what a bucket, and all buckets of a user together, may hold.
+//!
+//! A shard counts exactly what it holds, and decides (`Ceiling`): it may hold what the quota leaves when all that
+//! is elsewhere is taken off. What is elsewhere is a sum that this process keeps: read from all shards, believed
+//! for [`USAGE_TTL`], or [`USAGE_NEAR_TTL`] once seven eighths of the quota are used, with this process's own
+//! writes added at once. So writers through one gateway meet the quota exactly; through several, the overshoot is
+//! at most what the others write into other shards within [`USAGE_NEAR_TTL`], and what is in flight. Where a user has
+//! so many buckets that a sum takes long, it is believed longer (`USAGE_REST`).
+//!
+//! Older versions and delete markers count. Parts of uploads that are not completed do not.
+
+use super::flat::Flat;
+use super::*;
+use crate::cluster::Cluster;
+use futures_util::future::try_join_all;
+use std::collections::HashMap;
+use store_base::codec::Decode;
+use store_base::machine::Time;
+
+/// How long a user's limits are believed.
+pub const LIMITS_TTL: Duration = Duration::from_secs(5);
+
+/// How long a sum of what is held is believed.
+pub const USAGE_TTL: Duration = Duration::from_secs(10);
+
+/// And where the quota is nearly used up.
+pub const USAGE_NEAR_TTL: Duration = Duration::from_secs(1);
+
+/// A sum that took long to make is believed for so many times as long: making sums is at most a fifth of what a
+/// gateway does, however many buckets a user has.
+const USAGE_REST: u32 = 4;
+
+/// Most users whose limits, and holders whose sums, are remembered; all are forgotten when there are more.
+const KNOWN_MAX: usize = 10_000;
+
+/// Buckets in one page.
+const BUCKETS_PER_PAGE: u32 = 1000;
+
+/// Objects and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Amount {
+    objects: u64,
+    bytes: u64,
+}
+
+/// Who holds something.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    Bucket(BucketId),
+    User(String),
+}
+
+/// What a holder had in each shard when it was last looked.
+#[derive(Clone, Debug, Default)]
+struct Sum {
+    at: Time,
+    /// How long it took to make.
+    took: Duration,
+    parts: HashMap<(BucketId, u32), Amount>,
+    total: Amount,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    limits: HashMap<String, (Limits, Time)>,
+    sums: HashMap<Holder, Sum>,
+}
+
+/// What the catalogues of a process know of limits and of what is held.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    state: Arc<Mutex<State>>,
+    /// One sum is made at a time.
+    summing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Known {
+    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this process wrote or removed counts at once.
+    pub(super) fn note(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        more: Option<&Entry>,
+        less: Option<&Entry>,
+    ) {
+        let mut state = self.locked();
+        if state.sums.is_empty() {
+            return;
+        }
+        for holder in [Holder::Bucket(bucket.id), Holder::User(bucket.owner.clone())] {
+            let Some(sum) = state.sums.get_mut(&holder) else { continue };
+            let part = sum.parts.entry((bucket.id, shard)).or_default();
+            for amount in [part, &mut sum.total] {
+                amount.add(more);
+                amount.take(less);
+            }
+        }
+    }
+}
+
+impl Amount {
+    fn add(&mut self, entry: Option<&Entry>) {
+        if let Some(entry) = entry {
+            self.objects = self.objects.saturating_add(1);
+            self.bytes = self.bytes.saturating_add(entry.size);
+        }
+    }
+
+    fn take(&mut self, entry: Option<&Entry>) {
+        if let Some(entry) = entry {
+            self.objects = self.objects.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(entry.size);
+        }
+    }
+}
+
+impl Sum {
+    /// Whether it may still be believed about a write of `size` bytes.
+    fn is_fresh(&self, limits: &Limits, size: u64) -> bool {
+        let near = |used: u64, max: u64| max > 0 && used >= max / 8 * 7;
+        let near = near(self.total.objects.saturating_add(1), limits.objects_max)
+            || near(self.total.bytes.saturating_add(size), limits.bytes_max);
+        let believed = if near { USAGE_NEAR_TTL } else { USAGE_TTL };
+        clock::now().since(self.at) < believed.max(self.took * USAGE_REST)
+    }
+
+    /// What the shard may hold.
+    fn ceiling(&self, limits: &Limits, part: (BucketId, u32)) -> Ceiling {
+        let own = self.parts.get(&part).copied().unwrap_or_default();
+        let left = |max: u64, total: u64, own: u64| match max {
+            0 => u64::MAX,
+            max => max.saturating_sub(total.saturating_sub(own)),
+        };
+        Ceiling {
+            objects: left(limits.objects_max, self.total.objects, own.objects),
+            bytes: left(limits.bytes_max, self.total.bytes, own.bytes),
+        }
+    }
+}
+
+/// The limits of a bucket, from its record. What cannot be read was written by a later program: no limit is
+/// known then.
+pub fn of_bucket(bucket: &Bucket) -> Limits {
+    let document = bucket.documents.get(LIMITS_DOCUMENT);
+    document.and_then(|bytes| Limits::from_bytes(bytes.clone()).ok()).unwrap_or_default()
+}
+
+impl<C: Cluster> Flat<C> {
+    /// The limits of a user, at most [`LIMITS_TTL`] old.
+    pub(super) async fn limits_of(&self, user: &str) -> Result<Limits, CatalogueError> {
+        if let Some((limits, until)) = self.commons.known.locked().limits.get(user)
+            && *until > clock::now()
+        {
+            return Ok(*limits);
+        }
+        let read = ReadLimits { id: user.to_owned() };
+        let found = self.registry::<_, Option<Limits>>(registry_name(user), "limits", &read).await;
+        let limits = match found {
+            Err(CatalogueError::Cluster(Error::NotFound(_))) => Limits::default(),
+            found => found?.unwrap_or_default(),
+        };
+        let mut state = self.commons.known.locked();
+        if state.limits.len() >= KNOWN_MAX {
+            state.limits.clear();
+        }
+        state.limits.insert(user.to_owned(), (limits, clock::now() + LIMITS_TTL));
+        Ok(limits)
+    }
+
+    /// What the shard may hold when `size` more bytes come; `None` where no quota is set.
+    pub(super) async fn ceiling(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        size: u64,
+    ) -> Result<Option<Ceiling>, CatalogueError> {
+        let mut ceiling: Option<Ceiling> = None;
+        let of_user = (self.limits_of(&bucket.owner).await?, Holder::User(bucket.owner.clone()));
+        let of_bucket = (of_bucket(bucket), Holder::Bucket(bucket.id));
+        for (limits, holder) in [of_bucket, of_user] {
+            if !limits.has_quota() {
+                continue;
+            }
+            let one = self.one_ceiling(bucket, shard, &limits, holder, size).await?;
+            ceiling = Some(match ceiling {
+                None => one,
+                Some(other) => Ceiling {
+                    objects: one.objects.min(other.objects),
+                    bytes: one.bytes.min(other.bytes),
+                },
+            });
+        }
+        Ok(ceiling)
+    }
+
+    async fn one_ceiling(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        limits: &Limits,
+        holder: Holder,
+        size: u64,
+    ) -> Result<Ceiling, CatalogueError> {
+        let part = (bucket.id, shard);
+        let known = &self.commons.known;
+        let look = || {
+            let state = known.locked();
+            let fresh = state.sums.get(&holder).filter(|sum| sum.is_fresh(limits, size));
+            fresh.map(|sum| sum.ceiling(limits, part))
+        };
+        if let Some(ceiling) = look() {
+            return Ok(ceiling);
+        }
+        let _one_at_a_time = known.summing.lock().await;
+        // Another may have made it meanwhile.
+        if let Some(ceiling) = look() {
+            return Ok(ceiling);
+        }
+        let mut sum = Sum { at: clock::now(), ..Sum::default() };
+        match &holder {
+            Holder::Bucket(_) => self.add_up(bucket, &mut sum).await?,
+            Holder::User(id) => self.add_up_all(id, &mut sum).await?,
+        }
+        sum.took = clock::now().since(sum.at);
+        let ceiling = sum.ceiling(limits, part);
+        let mut state = known.locked();
+        if state.sums.len() >= KNOWN_MAX {
+            state.sums.clear();
+        }
+        state.sums.insert(holder, sum);
+        Ok(ceiling)
+    }
+
+    /// Refuses early what can only be refused in the end: a body larger than any shard may hold.
+    pub(super) async fn check_room(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        size: u64,
+    ) -> Result<(), CatalogueError> {
+        match self.ceiling(bucket, shard, size).await? {
+            Some(ceiling) if size > ceiling.bytes || ceiling.objects == 0 => {
+                Err(Refusal::Quota {}.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn add_up(&self, bucket: &Bucket, sum: &mut Sum) -> Result<(), CatalogueError> {
+        let shards = (0..bucket.shards).map(|shard| async move {
+            self.shard::<_, Answer<ShardHead>>(bucket, shard, "stats", &Nothing {}).await
+        });
+        for (shard, head) in (0..).zip(try_join_all(shards).await?) {
+            let head = head.0?;
+            let amount = Amount {
+                objects: head.objects.saturating_add(head.versions),
+                bytes: head.bytes.saturating_add(head.version_bytes),
+            };
+            sum.parts.insert((bucket.id, shard), amount);
+            sum.total.objects = sum.total.objects.saturating_add(amount.objects);
+            sum.total.bytes = sum.total.bytes.saturating_add(amount.bytes);
+        }
+        Ok(())
+    }
+
+    async fn add_up_all(&self, owner: &str, sum: &mut Sum) -> Result<(), CatalogueError> {
+        let owner = Some(owner.to_owned());
+        let mut query = ListBuckets { owner, max: BUCKETS_PER_PAGE, ..ListBuckets::default() };
+        loop {
+            let page = self.buckets(query.clone()).await?;
+            for bucket in page.buckets.iter().filter(|bucket| bucket.ready) {
+                match self.add_up(bucket, sum).await {
+                    // Removed meanwhile.
+                    Err(
+                        CatalogueError::Refused(Refusal::NoBucket {})
+                        | CatalogueError::Cluster(Error::NotFound(_)),
+                    ) => {}
+                    done => done?,
+                }
+            }
+            match page.buckets.last() {
+                Some(last) if page.more => query.after.clone_from(&last.name),
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_may_hold_what_is_left_of_the_quota() {
+        let (here, there) = ((BucketId([1; 8]), 0), (BucketId([1; 8]), 1));
+        let mut sum = Sum::default();
+        sum.parts.insert(here, Amount { objects: 3, bytes: 30 });
+        sum.parts.insert(there, Amount { objects: 5, bytes: 50 });
+        sum.total = Amount { objects: 8, bytes: 80 };
+        let limits = Limits { quota: true, objects_max: 10, bytes_max: 70, ..Limits::default() };
+        assert_eq!(sum.ceiling(&limits, here), Ceiling { objects: 5, bytes: 20 });
+        assert_eq!(sum.ceiling(&limits, there), Ceiling { objects: 7, bytes: 40 });
+        let new = (BucketId([2; 8]), 0);
+        assert_eq!(sum.ceiling(&limits, new), Ceiling { objects: 2, bytes: 0 });
+        let bytes_alone = Limits { objects_max: 0, ..limits };
+        assert_eq!(sum.ceiling(&bytes_alone, here).objects, u64::MAX);
+    }
+
+    #[test]
+    fn sums_are_believed_longer_where_they_are_dear_and_shorter_near_the_quota() {
+        let limits = Limits { quota: true, objects_max: 80, ..Limits::default() };
+        let aged = |secs: u64, objects: u64, took_ms: u64| {
+            let at = Time(clock::now().0.saturating_sub(secs * 1_000_000_000));
+            let total = Amount { objects, bytes: 0 };
+            let took = Duration::from_millis(took_ms);
+            Sum { at, took, total, ..Sum::default() }.is_fresh(&limits, 1)
+        };
+        // The process' clock begins at one second.
+        assert!(aged(0, 80, 0) && !aged(1, 80, 0), "near the quota");
+        assert!(aged(1, 10, 0), "far from it");
+        assert!(aged(1, 80, 500), "dear");
+    }
+
+    #[test]
+    fn own_writes_count_at_once() {
+        let known = Known::default();
+        let bucket = Bucket { id: BucketId([1; 8]), owner: "u".into(), ..Bucket::default() };
+        known.locked().sums.insert(Holder::User("u".into()), Sum::default());
+        let entry = |size| Entry { size, ..Entry::default() };
+        known.note(&bucket, 2, Some(&entry(10)), None);
+        known.note(&bucket, 2, Some(&entry(5)), Some(&entry(10)));
+        known.note(&bucket, 3, Some(&entry(1)), None);
+        let state = known.locked();
+        let sum = &state.sums[&Holder::User("u".into())];
+        assert_eq!(sum.total, Amount { objects: 2, bytes: 6 });
+        assert_eq!(sum.parts[&(bucket.id, 2)], Amount { objects: 1, bytes: 5 });
+    }
+}
