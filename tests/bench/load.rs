@@ -107,17 +107,34 @@ where
     F: Fn(usize, u64) -> O + 'static,
     O: Future<Output = Result<(), String>> + 'static,
 {
+    run_through(case, size_bytes, &vec![u64::MAX; clients], time, pids, operation).await
+}
+
+/// The same with a worker for each of `rounds`, who ends when he has done so many.
+pub(crate) async fn run_through<F, O>(
+    case: &str,
+    size_bytes: u64,
+    rounds: &[u64],
+    time: Duration,
+    pids: &[u32],
+    operation: F,
+) -> Line
+where
+    F: Fn(usize, u64) -> O + 'static,
+    O: Future<Output = Result<(), String>> + 'static,
+{
+    let clients = rounds.len();
     let operation = Rc::new(operation);
     let cluster_before = cost(pids);
     let own_before = cost(&[std::process::id()]);
     let began = Instant::now();
     let workers: Vec<_> = (0..clients)
         .map(|worker| {
-            let operation = operation.clone();
+            let (operation, rounds) = (operation.clone(), rounds[worker]);
             tokio::task::spawn_local(async move {
                 let mut histogram = Histogram::new();
                 let (mut done, mut errors, mut first_error) = (0u64, 0u64, None);
-                while began.elapsed() < time {
+                while began.elapsed() < time && done + errors < rounds {
                     let from = Instant::now();
                     match operation(worker, done + errors).await {
                         Ok(()) => {

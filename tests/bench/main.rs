@@ -8,10 +8,11 @@ mod map_scale;
 mod object;
 mod recovery;
 mod s3;
+mod s3_cases;
+mod s3_keys;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
 store_shell::use_allocator!();
@@ -36,11 +37,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Case {
-    /// S3 PUT and GET at 4 KiB, 64 KiB, 1 MiB, 4 MiB and 16 MiB.
+    /// S3: PUT and GET at 4 KiB, 64 KiB, 1 MiB, 4 MiB and 16 MiB; DELETE of 4 KiB; LIST of 1,000 keys.
     S3 {
         /// Sign the bodies too.
         #[arg(long)]
         hash_body: bool,
+    },
+    /// One bucket that grows by tens up to so many keys: the times of its pages at each size.
+    S3Keys {
+        /// Keys in the end.
+        #[arg(long, default_value_t = 1_000_000)]
+        keys: u64,
     },
     /// Raw objects at 4 KiB and 4 MiB, 1 and 16 at a time.
     Object,
@@ -78,7 +85,8 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         match &arguments.case {
-            Case::S3 { hash_body } => s3_cases(&arguments, *hash_body).await,
+            Case::S3 { hash_body } => s3_cases::all(&arguments, *hash_body).await,
+            Case::S3Keys { keys } => s3_keys::all(&arguments, *keys).await,
             Case::Object => object_cases(&arguments).await,
             Case::Recovery { megabytes } => recovery_cases(&arguments, *megabytes).await,
             Case::MapScale { daemons, pgs } => print(&map_scale::case(*daemons, *pgs)?),
@@ -91,76 +99,6 @@ fn main() -> anyhow::Result<()> {
 
 fn print(line: &impl serde::Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(line)?);
-    Ok(())
-}
-
-async fn s3_cases(arguments: &Arguments, hash_body: bool) -> anyhow::Result<()> {
-    let target = Rc::new(s3::Target::from_env()?);
-    let bucket = format!("/bench-{}", std::process::id());
-    let mut first = s3::Connection::new();
-    let text = |e: String| anyhow::anyhow!(e);
-    first.request(&target, "PUT", &bucket, b"", false).await.map_err(text)?;
-    let sizes = [4 << 10, 64 << 10, 1 << 20, 4 << 20, 16 << 20];
-    let sizes = if arguments.sizes.is_empty() { &sizes[..] } else { &arguments.sizes };
-    let time = Duration::from_secs(arguments.seconds);
-    for &size in sizes {
-        let clients = arguments.clients.map_or_else(
-            || if size <= 64 << 10 { vec![1, 16] } else { vec![4] },
-            |clients| vec![clients],
-        );
-        for clients in clients {
-            s3_case(arguments, &target, &bucket, size, clients, time, hash_body).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn s3_case(
-    arguments: &Arguments,
-    target: &Rc<s3::Target>,
-    bucket: &str,
-    size: u64,
-    clients: usize,
-    time: Duration,
-    hash_body: bool,
-) -> anyhow::Result<()> {
-    let pids = load::pids(arguments.pids.as_deref());
-    let body = Rc::new(vec![0xa5u8; size as usize]);
-    let connections: Rc<Vec<_>> =
-        Rc::new((0..clients).map(|_| tokio::sync::Mutex::new(s3::Connection::new())).collect());
-    let keys = if size <= 64 << 10 { 500 } else { 20 };
-    let written = Rc::new(std::cell::RefCell::new(vec![0u64; clients]));
-    for put in [true, false] {
-        let (target, body, connections, written, bucket) =
-            (target.clone(), body.clone(), connections.clone(), written.clone(), bucket.to_owned());
-        let name = if put { "s3 put" } else { "s3 get" };
-        let line = load::run(name, size, clients, time, &pids, move |worker, round| {
-            let (target, body, connections, written) =
-                (target.clone(), body.clone(), connections.clone(), written.clone());
-            let path = {
-                let mut written = written.borrow_mut();
-                if put {
-                    written[worker] = written[worker].max(round.min(keys) + 1);
-                }
-                let among =
-                    if put { keys } else { written[worker].saturating_sub(1).clamp(1, keys) };
-                format!("{bucket}/{size}/{worker}/{}", round % among)
-            };
-            async move {
-                let mut connection = connections[worker].lock().await;
-                let sent: &[u8] = if put { &body } else { b"" };
-                let method = if put { "PUT" } else { "GET" };
-                let (_, got) =
-                    connection.request(&target, method, &path, sent, put && hash_body).await?;
-                if !put && got as u64 != size {
-                    return Err(format!("{got} bytes instead of {size}"));
-                }
-                Ok(())
-            }
-        })
-        .await;
-        print(&line)?;
-    }
     Ok(())
 }
 

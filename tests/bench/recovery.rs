@@ -24,6 +24,10 @@ const OBJECT_BYTES: usize = 1 << 20;
 /// A recovery that takes longer than this has not ended.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// How soon a loss is seen; and the pause between two looks.
+const NOTICE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
+
 /// What one loss came to.
 #[derive(Serialize)]
 pub(crate) struct Loss {
@@ -112,7 +116,7 @@ impl Bench<'_> {
         self.ask(json!({"prefix": "osd out", "ids": [daemon]})).await?;
         let began = Instant::now();
         let (mut operations, mut loaded) = (0, 0.0);
-        let done = self.wait_clean();
+        let done = self.wait_recovered();
         tokio::pin!(done);
         loop {
             let turn = async {
@@ -173,18 +177,27 @@ impl Bench<'_> {
 
     async fn wait_clean(&self) -> anyhow::Result<()> {
         let began = Instant::now();
-        // A change must be seen before its end can be.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        loop {
-            let stat = self.ask(json!({"prefix": "pg stat"})).await?;
-            let rows = stat["num_pg_by_state"].as_array().cloned().unwrap_or_default();
-            if !rows.is_empty() && rows.iter().all(|row| row["name"] == "active+clean") {
-                return Ok(());
-            }
+        while !self.is_clean().await? {
             if began.elapsed() > LIMIT {
-                bail!("not clean after {} s: {rows:?}", LIMIT.as_secs());
+                bail!("not clean after {} s", LIMIT.as_secs());
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(LOOK).await;
         }
+        Ok(())
+    }
+
+    /// Waits until copies are seen to be missing, and then until none is.
+    async fn wait_recovered(&self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while self.is_clean().await? && began.elapsed() < NOTICE {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.wait_clean().await
+    }
+
+    async fn is_clean(&self) -> anyhow::Result<bool> {
+        let stat = self.ask(json!({"prefix": "pg stat"})).await?;
+        let rows = stat["num_pg_by_state"].as_array().cloned().unwrap_or_default();
+        Ok(!rows.is_empty() && rows.iter().all(|row| row["name"] == "active+clean"))
     }
 }

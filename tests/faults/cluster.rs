@@ -19,7 +19,7 @@ use store_shell::security::Security;
 /// Daemon ids that get credentials: each wiped daemon comes back under a new one.
 const IDS_MAX: i32 = 200;
 /// What a daemon may take.
-const CAPACITY: &str = "2GiB";
+const CAPACITY: &str = "4GiB";
 /// How long the monitor may take to make the cluster.
 const BOOTSTRAP: Duration = Duration::from_secs(30);
 /// How long one command may take.
@@ -31,8 +31,9 @@ const UNDER_WAY: Duration = Duration::from_secs(2);
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Region that S3 requests are signed for.
 pub(crate) const REGION: &str = "us-east-1";
-/// The pool of native objects.
+/// The pools of native objects: one keeps copies, one the slots of an erasure code.
 pub(crate) const POOL: &str = "faults";
+pub(crate) const SLOTS_POOL: &str = "slots";
 
 /// A service: where, how, and whether it runs.
 pub(crate) struct Service {
@@ -177,6 +178,13 @@ impl Cluster {
         let create =
             json!({"prefix": "osd pool create", "pool": POOL, "pg_num": 16, "if_not_exists": true});
         self.command(&create)?;
+        // Fewer slots than daemons: there is one to rebuild on.
+        let coding = if self.setup.daemons > 4 { 2 } else { 1 };
+        let create = json!({
+            "prefix": "osd pool create", "pool": SLOTS_POOL, "pg_num": 16, "pool_type": "erasure",
+            "k": 2, "m": coding, "if_not_exists": true,
+        });
+        self.command(&create)?;
         for (i, name) in ["a", "b"].into_iter().enumerate() {
             let node = self.net.add(&format!("g{i}"), 100 + i as u8)?;
             let mut gateway = service(&self.setup, &format!("g{i}"), node, "store-gateway");
@@ -234,10 +242,14 @@ impl Cluster {
         self.daemons[place].service.start(&self.net)
     }
 
-    /// Ends every process for good: first who writes, then, with nothing under way, the rest at once.
-    pub(crate) fn kill_everything(&mut self) {
+    /// Ends who writes, for good; afterwards nothing is under way.
+    pub(crate) fn kill_gateways(&mut self) {
         self.gateways.iter_mut().for_each(Service::kill);
         std::thread::sleep(UNDER_WAY);
+    }
+
+    /// Ends every process for good, at once.
+    pub(crate) fn kill_everything(&mut self) {
         let daemons = self.daemons.iter_mut().map(|daemon| &mut daemon.service);
         let services: Vec<_> = std::iter::once(&mut self.monitor).chain(daemons).collect();
         services.iter().for_each(|service| service.signal(Signal::KILL));
@@ -311,15 +323,26 @@ impl Cluster {
         self.wait(patience, not_healthy)
     }
 
-    /// Whether every placement group has all its copies, and every daemon is up.
+    /// Whether every placement group has all its copies, none of them known to be bad, and every daemon is up.
     pub(crate) fn is_clean(&self) -> bool {
+        self.all_groups(|state| state == "active+clean")
+    }
+
+    /// Whether every placement group has all its copies, though some may be bad, and every daemon is up.
+    pub(crate) fn has_all_copies(&self) -> bool {
+        self.all_groups(|state| state.starts_with("active+clean"))
+    }
+
+    fn all_groups(&self, is_right: fn(&str) -> bool) -> bool {
         let Ok(status) = self.command(&json!({"prefix": "status"})) else { return false };
         let up = status["osdmap"]["num_up_osds"].as_u64();
         let states = status["pgmap"]["pgs_by_state"].as_array();
         up == Some(self.daemons.len() as u64)
             && states.is_some_and(|states| {
                 !states.is_empty()
-                    && states.iter().all(|state| state["state_name"] == "active+clean")
+                    && states
+                        .iter()
+                        .all(|state| is_right(state["state_name"].as_str().unwrap_or_default()))
             })
     }
 }

@@ -238,6 +238,7 @@ fn rounds(
 
 /// Ends everything at once, and counts the copies on the disks.
 fn count_copies(cluster: &mut Cluster, report: &mut Report) -> Result<bool> {
+    cluster.kill_gateways();
     let expected = offline::Expected::of(cluster)?;
     cluster.kill_everything();
     let directories: Vec<_> =
@@ -339,6 +340,7 @@ impl Report {
             "answers_per_second": self.seconds,
             "objects_with_all_copies": self.count.full,
             "objects_below": self.count.below,
+            "objects_whole_by_audit": self.count.audited,
             "offline_read_bytes": self.count.read_bytes,
             "wrong": self.wrong,
         })
@@ -371,9 +373,10 @@ impl Report {
             );
         }
         println!(
-            "offline: {} objects with all copies equal, {} not; {} bytes read",
+            "offline: {} objects with all copies equal, {} not, {} whole by the audit; {} bytes read",
             self.count.full.values().sum::<u64>(),
             self.count.below,
+            self.count.audited,
             self.count.read_bytes
         );
         for wrong in &self.wrong {

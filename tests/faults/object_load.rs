@@ -7,10 +7,12 @@
 //! | `register/N.R.G` | put, read, remove, swap, each one vector over bytes and an xattr | `register.rs` |
 //! | `once/N` | put once, read ever after | `register.rs` |
 //!
-//! N is one of a few, so that clients meet; R is the round. A register gets another name (G) after a number
+//! All but chains lie in the one or the other of two pools, by a hash of the name: copies, and slots of an erasure
+//! code. N is one of a few, so that clients meet; R is the round. A register gets another name (G) after a number
 //! of operations or of unknown outcomes, so that its history can be judged.
 
 use crate::body;
+use crate::cluster::{POOL, SLOTS_POOL};
 use crate::history::{Book, Class, Open};
 use crate::register::{Act, Step};
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store_base::codec::Decode;
 use store_base::error::Error;
+use store_base::hash::rjenkins;
 use store_base::op::{Compare, Op, errno};
 use store_base::{ObjectName, PoolId};
 use store_client::{OpReply, Options, StoreClient};
@@ -46,6 +49,27 @@ const SIZES: [usize; 5] = [24, 4096, 70_000, 300_000, 1_000_000];
 const XATTR: &[u8] = b"value";
 /// The omap key of a chain.
 const CHAIN_KEY: &[u8] = b"v";
+
+/// Where objects lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Pools {
+    pub(crate) copies: PoolId,
+    pub(crate) slots: PoolId,
+}
+
+impl Pools {
+    pub(crate) async fn find(client: &StoreClient) -> Result<Pools, Error> {
+        Ok(Pools { copies: client.pool(POOL).await?, slots: client.pool(SLOTS_POOL).await? })
+    }
+
+    /// Where an object lies, by its name: chains have an omap, which shards have not.
+    fn of(self, object: &str) -> PoolId {
+        match !object.starts_with("chain") && rjenkins(object.as_bytes()).is_multiple_of(2) {
+            true => self.slots,
+            false => self.copies,
+        }
+    }
+}
 
 /// What all clients of a round share.
 pub(crate) struct Names {
@@ -102,7 +126,7 @@ impl Names {
 pub(crate) struct Worker {
     pub(crate) number: u32,
     pub(crate) client: StoreClient,
-    pub(crate) pool: PoolId,
+    pub(crate) pools: Pools,
     pub(crate) book: Arc<Book>,
     pub(crate) names: Arc<Names>,
     pub(crate) random: Random,
@@ -142,7 +166,12 @@ impl Worker {
     ) -> Result<OpReply, Error> {
         let options = Options { read_only, deadline: Some(deadline) };
         self.client
-            .attempt(self.pool, &ObjectName::new(object.as_bytes().to_vec()), ops, options)
+            .attempt(
+                self.pools.of(object),
+                &ObjectName::new(object.as_bytes().to_vec()),
+                ops,
+                options,
+            )
             .await
     }
 

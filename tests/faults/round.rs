@@ -1,9 +1,9 @@
 //! One round: load and faults together, then quiet, then everything is read and judged.
 
-use crate::cluster::{Cluster, POOL, REGION, client_config};
+use crate::cluster::{Cluster, REGION, client_config};
 use crate::history::Book;
 use crate::net::enter;
-use crate::object_load::{self, Names, bytes_of};
+use crate::object_load::{self, Names, Pools, bytes_of};
 use crate::s3_load::{self, Connection, Keys};
 use crate::schedule::Event;
 use anyhow::{Context, Result};
@@ -212,14 +212,14 @@ impl Client {
         let Ok(client) = StoreClient::connect(client_config(&self.site.dir, "load")?).await else {
             return Ok(()); // cut off from the monitor: it tries again
         };
-        let Ok(pool) = client.pool(POOL).await else { return Ok(()) };
+        let Ok(pools) = Pools::find(&client).await else { return Ok(()) };
         let until =
             self.book.now() + random.between(CLIENT_LIFE.0, CLIENT_LIFE.1).as_nanos() as u64;
         let workers = (0..OBJECT_WORKERS).map(|i| {
             let worker = object_load::Worker {
                 number: 100 * self.number + i,
                 client: client.clone(),
-                pool,
+                pools,
                 book: self.book.clone(),
                 names: self.names.clone(),
                 random: Random::new(random.any()),
@@ -242,7 +242,7 @@ impl Client {
                 let client = StoreClient::connect(client_config(&self.site.dir, "load")?).await?;
                 let objects = object_load::Worker {
                     number: 9000,
-                    pool: client.pool(POOL).await?,
+                    pools: Pools::find(&client).await?,
                     client,
                     book: self.book.clone(),
                     names: self.names.clone(),

@@ -14,6 +14,8 @@ use store_tests::sim::random::Random;
 const TOGETHER_MAX: usize = 3;
 /// How often what is due is looked at.
 const TICK: Duration = Duration::from_millis(50);
+/// How long one that loses copies waits for the end of all others.
+const LASTING_WAIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether all copies are there again.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -27,14 +29,26 @@ pub(crate) struct Event {
     pub(crate) ended: u64,
 }
 
+/// How far the last flipped bits are from being mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rot {
+    /// There are none, as far as is known.
+    None,
+    /// There may be some.
+    Fresh,
+    /// Every byte is being read.
+    Searched,
+}
+
 /// What goes on from round to round.
 pub(crate) struct Schedule {
     random: Random,
     kinds: Vec<(&'static str, u64)>,
     /// Copies were lost, and are not known to be there again.
     lost_copies: bool,
-    /// Bits were flipped, and not every byte was read since.
-    pub(crate) rotten: bool,
+    rot: Rot,
+    /// A fault of the lasting kind that waits until nothing else is wrong, and since when it does.
+    wanted: Option<(&'static str, Instant)>,
     /// Ids whose disks were destroyed: out now, removed when all copies are there again.
     lost_ids: Vec<i32>,
     /// Commands that must yet go through.
@@ -49,7 +63,8 @@ impl Schedule {
             random: Random::new(seed),
             kinds,
             lost_copies: false,
-            rotten: false,
+            rot: Rot::None,
+            wanted: None,
             lost_ids: Vec::new(),
             chores: Vec::new(),
             looked: Instant::now(),
@@ -79,18 +94,18 @@ impl Schedule {
         active: &[(Fault, Event)],
         known: &dyn Fn() -> BTreeMap<u64, usize>,
     ) -> Result<Option<(Fault, Event)>> {
-        let all: u64 = self.kinds.iter().map(|(_, weight)| weight).sum();
-        let mut at = self.random.below(all);
-        let chosen = self.kinds.iter().find(|(_, weight)| {
-            let here = at < *weight;
-            at = at.saturating_sub(*weight);
-            here
-        });
-        let Some((kind, _)) = chosen.copied() else { return Ok(None) };
-        let lasting = LASTING.contains(&kind);
-        if lasting && (self.lost_copies || self.rotten || !active.is_empty() || !cluster.is_clean())
-        {
-            return Ok(None);
+        let (kind, since) = match self.wanted.take() {
+            Some(wanted) => wanted,
+            None => (self.choose(), Instant::now()),
+        };
+        if LASTING.contains(&kind) {
+            if self.lost_copies || self.rot != Rot::None {
+                return Ok(None);
+            }
+            if !active.is_empty() || !cluster.is_clean() {
+                self.wanted = (since.elapsed() < LASTING_WAIT).then_some((kind, since));
+                return Ok(None);
+            }
         }
         let held: Vec<Place> = active.iter().flat_map(|(fault, _)| fault.holds.clone()).collect();
         let known = if kind == "rot" { known() } else { BTreeMap::new() };
@@ -98,7 +113,9 @@ impl Schedule {
         let mut maker = Maker { cluster, random: &mut self.random, held: &held, known: &known };
         let Some(fault) = maker.begin(kind)? else { return Ok(None) };
         self.lost_copies |= kind == "wipe";
-        self.rotten |= kind == "rot";
+        if kind == "rot" {
+            self.rot = Rot::Fresh;
+        }
         if ["rot", "read-error"].contains(&kind) {
             book.damage();
         }
@@ -113,13 +130,54 @@ impl Schedule {
         Ok(Some((fault, event)))
     }
 
+    /// A kind, by the weights.
+    fn choose(&mut self) -> &'static str {
+        let all: u64 = self.kinds.iter().map(|(_, weight)| weight).sum();
+        let mut at = self.random.below(all);
+        let chosen = self.kinds.iter().find(|(_, weight)| {
+            let here = at < *weight;
+            at = at.saturating_sub(*weight);
+            here
+        });
+        chosen.expect("the number is below the sum of the weights").0
+    }
+
+    /// Has every byte read after bits were flipped, and learns when that is done.
+    fn search_rot(&mut self, cluster: &Cluster) {
+        match self.rot {
+            Rot::None => {}
+            Rot::Fresh if cluster.has_all_copies() => {
+                let order = cluster.command(&json!({"prefix": "scrub start", "deep": true}));
+                if order.is_ok() {
+                    self.rot = Rot::Searched;
+                }
+            }
+            Rot::Fresh => {}
+            Rot::Searched => {
+                let Ok(status) = cluster.command(&json!({"prefix": "scrub status"})) else {
+                    return;
+                };
+                let is_over = status["orders"].as_array().is_some_and(Vec::is_empty);
+                if is_over && cluster.has_all_copies() {
+                    // What could not be mended while other faults went on can be now.
+                    self.rot = match status["errors"]["unrepaired"] == 0 {
+                        true => Rot::None,
+                        false => Rot::Fresh,
+                    };
+                }
+            }
+        }
+    }
+
     /// Sends commands that wait, and looks whether all copies are there again.
     fn look_after(&mut self, cluster: &mut Cluster) {
-        if self.looked.elapsed() < LOOK || (self.chores.is_empty() && !self.lost_copies) {
+        let is_idle = self.chores.is_empty() && !self.lost_copies && self.rot == Rot::None;
+        if self.looked.elapsed() < LOOK || is_idle {
             return;
         }
         self.looked = Instant::now();
         self.chores.retain(|chore| cluster.command(chore).is_err());
+        self.search_rot(cluster);
         if self.chores.is_empty() && self.lost_copies && cluster.is_clean() {
             self.lost_copies = false;
             for id in std::mem::take(&mut self.lost_ids) {
@@ -169,6 +227,9 @@ impl Harm for Schedule {
                 Ok(_) if self.lost_copies || !self.chores.is_empty() => {
                     Some("copies are missing".to_string())
                 }
+                Ok(status) if self.rot != Rot::None => Some(
+                    not_healthy(&status).unwrap_or_else(|| "not every byte was read yet".into()),
+                ),
                 Ok(status) => not_healthy(&status),
                 Err(error) => Some(error.to_string()),
             };

@@ -7,11 +7,15 @@ import random
 import subprocess
 import time
 
+import pytest
 from conftest import BIN
 
-# Sizes that are packed into the log with others, that are moved out of it, and that have extents of their own.
+# Bodies that lie with the index, and that have extents of their own.
 SIZES = [500, 3_000, 9_000, 40_000, 70_000, 300_000, 1_500_000, 5_000_000]
 OBJECTS = 80
+# Objects of a pool without a gateway: packed into the log with others.
+RAW_SIZES = [60, 500, 3_000, 9_000]
+RAW_OBJECTS = 40
 FLIPS = 20
 SCRUB_SECONDS_MAX = 120
 
@@ -20,6 +24,7 @@ def fsck(directory, *flags):
     """The offline check: its status and what it says."""
     words = [BIN / "store-daemon", "fsck", "--json", *flags, directory]
     done = subprocess.run(words, capture_output=True, timeout=300)
+    assert done.stdout, done.stderr.decode()
     return done.returncode, json.loads(done.stdout)
 
 
@@ -52,7 +57,8 @@ def well(cluster):
     return cluster.json("health")["status"] == "HEALTH_OK"
 
 
-def test_a_deep_scrub_finds_and_repairs_flipped_bits(make_cluster):
+@pytest.mark.parametrize("ending", ["stopped", "killed"])
+def test_a_deep_scrub_finds_and_repairs_flipped_bits(make_cluster, ending):
     cluster = make_cluster("--processes", "--daemons", "4").up()
     s3 = cluster.s3()
     s3.create_bucket(Bucket="rot")
@@ -60,10 +66,18 @@ def test_a_deep_scrub_finds_and_repairs_flipped_bits(make_cluster):
     bodies = {f"object-{n}": chance.randbytes(SIZES[n % len(SIZES)]) for n in range(OBJECTS)}
     for key, body in bodies.items():
         s3.put_object(Bucket="rot", Key=key, Body=body)
+    cluster.store("pool", "create", "raw", "--pg-num", "8")
+    raw = {f"raw-{n}": chance.randbytes(RAW_SIZES[n % len(RAW_SIZES)]) for n in range(RAW_OBJECTS)}
+    for name, body in raw.items():
+        cluster.store("object", "put", "raw", name, "-", input=body)
     until("the cluster is not well to begin with", lambda: well(cluster))
 
-    # A planned stop leaves everything in its place, and nothing to be replayed from the log.
-    cluster.store("role", "stop", "daemon", "1", "--dir", str(cluster.dir))
+    if ending == "stopped":
+        # Leaves everything in its place, and nothing to be replayed from the log.
+        cluster.store("role", "stop", "daemon", "1", "--dir", str(cluster.dir))
+    else:
+        # What is only in the log is harmed there.
+        cluster.kill("daemon.1")
     until("the daemon does not end", lambda: "daemon.1" not in alive(cluster), 30)
     directory = cluster.dir / "daemon.1"
     status, listing = fsck(directory, "--list")
@@ -72,6 +86,7 @@ def test_a_deep_scrub_finds_and_repairs_flipped_bits(make_cluster):
     packed = [place for place in places if place[2]]
     apart = [place for place in places if not place[2]]
     half = min(FLIPS // 2, len(packed))
+    assert ending == "stopped" or packed, "nothing is in the log"
     assert len(apart) >= FLIPS - half, f"{len(packed)} places in the log, {len(apart)} in extents"
     chosen = chance.sample(packed, half) + chance.sample(apart, min(FLIPS - half, len(apart)))
     for offset, length, _ in chosen:
@@ -85,6 +100,8 @@ def test_a_deep_scrub_finds_and_repairs_flipped_bits(make_cluster):
     until("the daemon does not come back", lambda: well(cluster))
     for key, body in bodies.items():
         assert s3.get_object(Bucket="rot", Key=key)["Body"].read() == body, f"{key} came back wrong"
+    for name, body in raw.items():
+        assert cluster.store("object", "get", "raw", name).stdout == body, f"{name} came back wrong"
     time.sleep(3)
 
     cluster.store("scrub", "start", "--deep")

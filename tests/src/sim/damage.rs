@@ -31,6 +31,10 @@ pub fn rot(world: &mut World, numbers: &[u64]) {
     // What lies in the real engine's log goes with the whole group that it was written in, and with what
     // follows: only a medium that knows objects is damaged object by object.
     if let Medium::Memory(medium) = &world.daemons[i].medium {
+        // The medium and the daemon would not agree on whether what is being written is damaged.
+        if medium.is_changing(pg) {
+            return;
+        }
         medium.damage(pg, object);
         let object = object.clone();
         world.say_of(i, "rot", || format!("{pg} {object}"));

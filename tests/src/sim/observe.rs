@@ -27,6 +27,8 @@ pub struct Seen {
     pub complete: bool,
     /// Not everything has been compared with the primary's.
     pub scanning: bool,
+    /// There is something of it in the store.
+    pub stored: bool,
     /// Members of the interval.
     pub members: usize,
     /// A promotion was asked for.
@@ -54,6 +56,7 @@ pub fn look(world: &World, i: usize) -> Groups {
             head: view.head(),
             complete: view.is_complete(),
             scanning: view.is_scanning(),
+            stored: view.is_stored(),
             members: view.members().len(),
             asks_promotion: view.asked().is_some(),
             damaged: view.damaged(),

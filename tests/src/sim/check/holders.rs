@@ -60,7 +60,7 @@ impl Checker for Holders {
     }
 
     fn answered(&mut self, world: &World, _: usize, reply: &Reply) -> Vec<String> {
-        let Reply::Answer { id, outcome: Outcome::Done { version, .. } } = reply else {
+        let Reply::Answer { id, outcome: Outcome::Done { version, .. }, .. } = reply else {
             return Vec::new();
         };
         let Some(pg) = world.requests.get(id).copied() else { return Vec::new() };

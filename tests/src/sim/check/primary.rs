@@ -4,7 +4,7 @@ use super::Checker;
 use crate::sim::observe::{Groups, Seen};
 use crate::sim::world::World;
 use std::collections::BTreeMap;
-use store_base::{ClusterId, Interval, PgId};
+use store_base::{ClusterId, Interval, PgId, Version};
 use store_daemon::machine::PgRole;
 
 /// How far each medium has confirmed: a lost disk begins anew.
@@ -27,6 +27,11 @@ impl Checker for Primary {
                 continue;
             }
             let known = self.confirmed.entry((uuid, *pg)).or_default();
+            // A removal that was on its way to the disk at a crash has come there, and what it made room for.
+            let is_new = seen.interval == Interval(0) && seen.head == Version::default();
+            if is_new && !before.contains_key(pg) {
+                *known = Interval(0);
+            }
             if seen.interval < *known {
                 let now = seen.interval;
                 wrong.push(format!("daemon {i}: {pg} went back from interval {known} to {now}"));
@@ -36,8 +41,9 @@ impl Checker for Primary {
                 *known = seen.interval;
             }
         }
-        // A copy that nobody needs any more may be removed, and begun anew.
-        for pg in before.keys().filter(|pg| !after.contains_key(pg)) {
+        // A copy that nobody needs any more may be removed, and begun anew; and one of another slot.
+        let is_here = |pg: &PgId| after.get(pg).is_some_and(|seen| seen.stored);
+        for (pg, _) in before.iter().filter(|(pg, seen)| seen.stored && !is_here(pg)) {
             self.confirmed.remove(&(uuid, *pg));
         }
         let serving = || after.iter().filter(|(_, seen)| seen.serving);
