@@ -66,6 +66,7 @@ mod events;
 mod garbage;
 mod index;
 mod keys;
+mod layout;
 mod list;
 mod locks;
 mod multipart;
@@ -73,11 +74,13 @@ pub mod placement;
 mod records;
 mod registry;
 mod share;
+mod split;
 mod version_list;
 mod versions;
 
 pub use acl::*;
 pub use calls::*;
+pub use layout::*;
 pub use records::*;
 
 use crate::class::{ClassContext, ClassError, Method, MethodKind};
@@ -96,8 +99,13 @@ pub const STRIPE_BYTES: u32 = 4 << 20;
 /// Number of registry objects. Never changes: the place of a name depends on it.
 pub const REGISTRY_SHARDS: u32 = 8;
 
-/// Default number of index shards of a new bucket; recorded in its record.
-pub const SHARDS_DEFAULT: u32 = 8;
+/// Default number of index shards of a new bucket; recorded in its record. Few, so that small buckets are listed
+/// fast: shards split as they grow.
+pub const SHARDS_DEFAULT: u32 = 4;
+
+/// Default of how many objects and older versions a shard holds before it is split. One index object bears
+/// millions; what a split bounds is how long moving, recovering and walking one of them takes.
+pub const SPLIT_KEYS_DEFAULT: u64 = 100_000;
 
 /// Most parts of a multipart upload.
 pub const PARTS_MAX: u32 = 10_000;
@@ -125,7 +133,7 @@ macro_rules! methods {
 }
 
 /// The methods of the index shards.
-pub const METHODS: [Method; 32] = methods! { CLASS;
+pub const METHODS: [Method; 38] = methods! { CLASS;
     "init" Write index::init,
     "seal" Write index::seal,
     "unseal" Write index::unseal,
@@ -158,6 +166,12 @@ pub const METHODS: [Method; 32] = methods! { CLASS;
     "chore" Read chores::chore,
     "events" Read events::events,
     "delivered" Write events::delivered,
+    "shape" Read split::shape,
+    "sprout" Write split::sprout,
+    "split" Write split::split,
+    "pass" Write split::pass,
+    "carry" Read split::carry,
+    "take" Write split::take,
 };
 
 /// The methods of the registry objects.

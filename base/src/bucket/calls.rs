@@ -1,6 +1,7 @@
 //! Inputs and outputs of the methods. Plain structs: daemon and gateway of one cluster may differ in
 //! version, so what may grow is a versioned struct.
 
+use super::layout::Reach;
 use super::records::*;
 use bytes::Bytes;
 
@@ -9,6 +10,7 @@ mod chores;
 mod events;
 mod keys;
 mod limits;
+mod split;
 mod swift;
 mod versions;
 
@@ -17,6 +19,7 @@ pub use chores::*;
 pub use events::*;
 pub use keys::*;
 pub use limits::*;
+pub use split::*;
 pub use swift::*;
 pub use versions::*;
 
@@ -55,11 +58,20 @@ pub enum Refusal {
     QueueFull {},
     /// The bucket or its owner has used up what he may have.
     Quota {},
+    /// The key is another shard's by now. Ask that one.
+    Moved {
+        /// How far the splits of this shard are.
+        reach: Reach,
+    },
+    /// The key is not this shard's yet. Ask the one that it is split from; if the key is gone there, it is on its
+    /// way, and whoever waits for it brings it (`carry`, `take`).
+    NotYet {},
 }
 crate::codec_enum!(Refusal {
     1 => NoBucket {}, 2 => NoKey {}, 3 => Precondition {}, 4 => NoUpload {}, 5 => NoIntent {},
     6 => PartChanged {}, 7 => NotEmpty {}, 8 => NoVersion {}, 9 => DeleteMarker { entry },
     10 => Locked {}, 11 => NoLock {}, 12 => BucketState {}, 13 => QueueFull {}, 14 => Quota {},
+    15 => Moved { reach }, 16 => NotYet {},
 });
 
 /// What an object is compared with: entity tags, as in If-Match, or other properties.

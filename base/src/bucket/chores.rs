@@ -17,10 +17,13 @@ use super::*;
 /// Most objects in one reply of `due`.
 const DUE_MAX: usize = 500;
 
+/// Works that do not walk keys, and go on while keys move: delivering events, and splitting itself.
+pub(super) const RESTLESS: [&str; 2] = ["events", SPLIT_WORK];
+
 /// Longest name of a work.
 const NAME_BYTES_MAX: usize = 64;
 
-fn expiry_key(key: &[u8], expires_ms: u64) -> Bytes {
+pub(super) fn expiry_key(key: &[u8], expires_ms: u64) -> Bytes {
     key_in(b'x', &[&expires_ms.to_be_bytes()[..], key].concat())
 }
 
@@ -42,7 +45,7 @@ pub(super) fn due(
     context: &mut dyn ClassContext,
     input: Due,
 ) -> Result<Answer<DuePage>, ClassError> {
-    allowed!(open_head(context)?);
+    let head = allowed!(open_head(context)?);
     let start = key_in(b'x', b"");
     let from = match input.after.is_empty() {
         true => start,
@@ -56,6 +59,9 @@ pub(super) fn due(
     for (whole, _) in pairs {
         let damaged = || ClassError::Damaged("the key of an expiry".into());
         let key = whole.get(10..).map(|_| whole.slice(10..)).ok_or_else(damaged)?;
+        if !head.shows(&key) {
+            continue;
+        }
         let entry = current(context, &key)?
             .ok_or_else(|| ClassError::Damaged("what expires is not there".into()))?;
         page.items.push((key, entry));
@@ -89,6 +95,9 @@ fn retire_one(
     remove: &Remove,
     item: RetireItem,
 ) -> Result<Done<Removed>, ClassError> {
+    if let Err(refusal) = head.check_key(&item.key) {
+        return Ok(Err(refusal));
+    }
     let version = item.seen.version();
     let found = find(context, head, &item.key, Some(version))?;
     let Some(found) = found.filter(|found| found.entry == item.seen) else {
@@ -138,11 +147,19 @@ fn chore_key(name: &str) -> Result<Bytes, ClassError> {
     }
 }
 
+/// Whether a work rests because keys move: the place that it reached would mean nothing.
+fn rests(head: &ShardHead, name: &str) -> bool {
+    head.lineage.as_ref().is_some_and(Lineage::is_moving) && !RESTLESS.contains(&name)
+}
+
 pub(super) fn claim(
     context: &mut dyn ClassContext,
     input: Claim,
 ) -> Result<Answer<Option<Chore>>, ClassError> {
-    allowed!(open_head(context)?);
+    let head = allowed!(open_head(context)?);
+    if rests(&head, &input.name) {
+        return Ok(Answer(Ok(None)));
+    }
     let key = chore_key(&input.name)?;
     let now_ms = lock_clock(context);
     let mut chore: Chore = stored_at(context, &key)?.unwrap_or_default();
@@ -169,7 +186,10 @@ pub(super) fn report(
     context: &mut dyn ClassContext,
     input: Report,
 ) -> Result<Answer<bool>, ClassError> {
-    allowed!(open_head(context)?);
+    let head = allowed!(open_head(context)?);
+    if rests(&head, &input.name) {
+        return Ok(Answer(Ok(false)));
+    }
     let key = chore_key(&input.name)?;
     let Some(mut chore) = stored_at::<Chore>(context, &key)? else { return Ok(Answer(Ok(false))) };
     if chore.holder != input.holder || chore.done {

@@ -1,7 +1,7 @@
 //! Data without an object: intents before the commit, garbage behind it. The sweeper of the gateway
 //! removes the data first and the record then, so a crash repeats work and loses nothing.
 
-use super::index::{allowed, head, manifest_apart, manifest_key, open_head};
+use super::index::{allowed, head, head_for, manifest_apart, manifest_key};
 use super::*;
 
 /// Most runs of data in one reply; at least one record is in it, whatever it stands for.
@@ -57,7 +57,7 @@ pub(super) fn intend(
     context: &mut dyn ClassContext,
     input: Intend,
 ) -> Result<Answer<Nothing>, ClassError> {
-    allowed!(open_head(context)?);
+    allowed!(head_for(context, &input.key)?);
     if let Some(id) = &input.upload
         && context.omap_value(&multipart::upload_key(&input.key, id))?.is_none()
     {
@@ -73,6 +73,13 @@ pub(super) fn intend(
 }
 
 pub(super) fn cancel(context: &mut dyn ClassContext, input: Cancel) -> Result<Nothing, ClassError> {
+    // What is on its way to another shard is left alone; it is given up there in time.
+    if let Some(head) = head(context)?
+        && let Some(intent) = stored_at::<Intent>(context, &key_in(b'i', &input.data.key()))?
+        && head.check_key(&intent.key).is_err()
+    {
+        return Ok(Nothing {});
+    }
     // Without its intent the data is committed or garbage already.
     if take_intent(context, &input.data)?.is_ok() {
         discard_runs(context, input.now_ms, &[input.data]);
@@ -96,7 +103,8 @@ pub(super) fn expire(context: &mut dyn ClassContext, input: Expire) -> Result<Ex
         match key[0] {
             b'i' => {
                 let intent: Intent = stored(value)?;
-                if !head.sealed && intent.alive_ms >= input.before_ms {
+                let elsewhere = head.check_key(&intent.key).is_err();
+                if !head.sealed && (elsewhere || intent.alive_ms >= input.before_ms) {
                     continue;
                 }
                 refs.push(intent.data);

@@ -17,6 +17,15 @@ pub(super) fn open_head(context: &mut dyn ClassContext) -> Result<Done<ShardHead
     Ok(head(context)?.filter(|head| !head.sealed).ok_or(Refusal::NoBucket {}))
 }
 
+/// The head of a shard that takes writes and has the key.
+pub(super) fn head_for(
+    context: &mut dyn ClassContext,
+    key: &[u8],
+) -> Result<Done<ShardHead>, ClassError> {
+    let head = open_head(context)?;
+    Ok(head.and_then(|head| head.check_key(key).map(|()| head)))
+}
+
 pub(super) fn store_head(context: &mut dyn ClassContext, head: &ShardHead) {
     context.set_xattr(SHARD_XATTR, head.to_bytes());
 }
@@ -103,7 +112,7 @@ pub(super) fn read(
     context: &mut dyn ClassContext,
     input: Read,
 ) -> Result<Answer<Option<Found>>, ClassError> {
-    let head = allowed!(open_head(context)?);
+    let head = allowed!(head_for(context, &input.key)?);
     let Some(located) = find(context, &head, &input.key, input.version)? else {
         return Ok(Answer(Ok(None)));
     };
@@ -134,7 +143,7 @@ pub(super) fn put(
     context: &mut dyn ClassContext,
     input: Put,
 ) -> Result<Answer<Committed>, ClassError> {
-    let mut head = allowed!(open_head(context)?);
+    let mut head = allowed!(head_for(context, &input.key)?);
     head.adopt(&input.settings);
     let mut new = NewVersion { key: &input.key, entry: input.entry, now_ms: input.now_ms };
     let place = allowed!(new.prepare(context, &head, &input.condition)?);
@@ -193,8 +202,10 @@ impl NewVersion<'_> {
         let Some(ceiling) = ceiling else { return Ok(()) };
         let replaced = place.replaced.as_ref().map(|old| &old.entry);
         let less = (u64::from(replaced.is_some()), replaced.map_or(0, |old| old.size));
-        let objects = head.objects.saturating_add(head.versions);
-        let bytes = head.bytes.saturating_add(head.version_bytes);
+        // What a split takes away makes no room: it is held elsewhere.
+        let given = head.lineage.as_ref().map_or((0, 0), |l| (l.given_objects, l.given_bytes));
+        let objects = head.objects.saturating_add(head.versions).saturating_add(given.0);
+        let bytes = head.bytes.saturating_add(head.version_bytes).saturating_add(given.1);
         let after_objects = objects.saturating_sub(less.0).saturating_add(1);
         let after_bytes = bytes.saturating_sub(less.1).saturating_add(self.entry.size);
         let too_many = after_objects > ceiling.objects && after_objects > objects;
@@ -234,6 +245,10 @@ pub(super) fn remove(
     let mut changed = head.adopt(&input.settings);
     let mut outcomes = Vec::with_capacity(input.items.len().min(REMOVED_ITEMS_MAX));
     for item in input.items.iter().take(REMOVED_ITEMS_MAX) {
+        if let Err(refusal) = head.check_key(&item.key) {
+            outcomes.push(Answer(Err(refusal)));
+            continue;
+        }
         let outcome = match item.version {
             Some(version) => remove_version(context, &mut head, &input, item, version)?,
             None => remove_object(context, &mut head, &input, item)?,

@@ -1,7 +1,7 @@
 //! Object lock, tags and descriptions: what changes of a version after it was made. The checks are made here, where the
 //! version is, by the daemon's clock: no gateway can pass them over.
 
-use super::index::{allowed, open_head};
+use super::index::{allowed, head_for};
 use super::versions::{Located, detail, detail_key, find, store_located};
 use super::*;
 
@@ -54,7 +54,7 @@ pub(super) fn lock(
     context: &mut dyn ClassContext,
     input: SetLock,
 ) -> Result<Answer<Entry>, ClassError> {
-    let head = allowed!(open_head(context)?);
+    let head = allowed!(head_for(context, &input.key)?);
     if !head.settings.lock {
         return Ok(Answer(Err(Refusal::NoLock {})));
     }
@@ -88,7 +88,7 @@ pub(super) fn tag(
     context: &mut dyn ClassContext,
     input: SetTags,
 ) -> Result<Answer<Entry>, ClassError> {
-    let head = allowed!(open_head(context)?);
+    let head = allowed!(head_for(context, &input.key)?);
     let located = allowed!(changeable(context, &head, &input.key, input.version)?);
     let entry = located.entry;
     let changed = Detail { tags: input.tags, ..detail(context, &input.key, &entry)? };
@@ -100,7 +100,7 @@ pub(super) fn describe(
     context: &mut dyn ClassContext,
     input: Describe,
 ) -> Result<Answer<Entry>, ClassError> {
-    let head = allowed!(open_head(context)?);
+    let head = allowed!(head_for(context, &input.key)?);
     let mut located = allowed!(changeable(context, &head, &input.key, None)?);
     // What is locked stays what it is, its description included.
     if located.entry.lock.protects(lock_clock(context), false) {

@@ -1,7 +1,7 @@
 //! Multipart uploads: the upload, its parts, and the commit that turns them into an object.
 
 use super::garbage::{discard, discard_runs, take_intent};
-use super::index::{NewVersion, allowed, head, manifest_key, open_head, store_head};
+use super::index::{NewVersion, allowed, head_for, manifest_key, open_head, store_head};
 use super::list::rolled_up;
 use super::*;
 
@@ -61,7 +61,7 @@ pub(super) fn upload(
     context: &mut dyn ClassContext,
     input: Begin,
 ) -> Result<Answer<Nothing>, ClassError> {
-    let mut head = allowed!(open_head(context)?);
+    let mut head = allowed!(head_for(context, &input.key)?);
     let newer = head.adopt(&input.settings);
     if !head.settings.lock && !input.upload.lock.is_none() {
         return Ok(Answer(Err(Refusal::NoLock {})));
@@ -77,7 +77,7 @@ pub(super) fn part(
     context: &mut dyn ClassContext,
     input: AddPart,
 ) -> Result<Answer<bool>, ClassError> {
-    allowed!(open_head(context)?);
+    allowed!(head_for(context, &input.key)?);
     if context.omap_value(&upload_key(&input.key, &input.id))?.is_none() {
         return Ok(Answer(Err(Refusal::NoUpload {})));
     }
@@ -101,7 +101,7 @@ pub(super) fn parts(
     context: &mut dyn ClassContext,
     input: Parts,
 ) -> Result<Answer<PartPage>, ClassError> {
-    allowed!(head(context)?.filter(|head| !head.sealed).ok_or(Refusal::NoBucket {}));
+    allowed!(head_for(context, &input.key)?);
     let found = stored_at::<Upload>(context, &upload_key(&input.key, &input.id))?;
     let upload = allowed!(found.ok_or(Refusal::NoUpload {}));
     let (_, until) = part_range(&input.id);
@@ -118,7 +118,7 @@ pub(super) fn uploads(
     context: &mut dyn ClassContext,
     input: Uploads,
 ) -> Result<Answer<UploadPage>, ClassError> {
-    allowed!(head(context)?.filter(|head| !head.sealed).ok_or(Refusal::NoBucket {}));
+    let head = allowed!(open_head(context)?);
     let until = Bytes::copy_from_slice(&space_end(b'u'));
     let start = input.from.clone().max(input.prefix.clone());
     let mut from = match (&input.after_id, start == input.from) {
@@ -141,6 +141,10 @@ pub(super) fn uploads(
             let (key, id) = parse_upload_key(&whole)?;
             if !key.starts_with(&input.prefix) {
                 return Ok(Answer(Ok(page)));
+            }
+            if !head.shows(&key) {
+                from = Bytes::from([&whole[..], &[0]].concat());
+                continue;
             }
             if page.items.len() >= input.max as usize || bytes > REPLY_BYTES_MAX {
                 page.more = true;
@@ -168,7 +172,7 @@ pub(super) fn complete(
     context: &mut dyn ClassContext,
     input: Complete,
 ) -> Result<Answer<Committed>, ClassError> {
-    let mut head = allowed!(open_head(context)?);
+    let mut head = allowed!(head_for(context, &input.key)?);
     head.adopt(&input.settings);
     let upload = upload_key(&input.key, &input.id);
     if context.omap_value(&upload)?.is_none() {
@@ -257,7 +261,7 @@ pub(super) fn abort(
     context: &mut dyn ClassContext,
     input: Abort,
 ) -> Result<Answer<Nothing>, ClassError> {
-    allowed!(open_head(context)?);
+    allowed!(head_for(context, &input.key)?);
     let upload = upload_key(&input.key, &input.id);
     if context.omap_value(&upload)?.is_none() {
         return Ok(Answer(Err(Refusal::NoUpload {})));

@@ -2,6 +2,7 @@
 //! codec's rules for how they may grow.
 
 use super::acl::Acl;
+use super::layout::Lineage;
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
 use crate::ids::PoolId;
 use bytes::Bytes;
@@ -504,18 +505,21 @@ pub struct ShardHead {
     pub events: u64,
     /// The number of the event that was recorded last; each is one more.
     pub event: u64,
+    /// Its part in splits, once it had one.
+    pub lineage: Option<Lineage>,
 }
-// Version 2 added what belongs to versions, version 3 what belongs to events.
-crate::codec_versioned!(ShardHead, 3, by compat {
+// Version 2 added what belongs to versions, version 3 what belongs to events, version 4 `lineage`.
+crate::codec_versioned!(ShardHead, 4, by compat {
     bucket, sealed, objects, bytes,
     settings since 2, sequence since 2, versions since 2, version_bytes since 2,
-    events since 3, event since 3,
+    events since 3, event since 3, lineage since 4,
 });
 
 impl ShardHead {
-    /// Who does not know of versions, or of events, must not write to a shard that has them.
+    /// Who does not know of versions, of events, or of splits, must not write to a shard that has them.
     fn compat(&self) -> u8 {
         match (self.event, self.settings.revision) {
+            _ if self.lineage.is_some() => 4,
             (1.., _) => 3,
             (0, 1..) => 2,
             (0, 0) => 1,
@@ -545,9 +549,9 @@ pub struct BucketRecord {
     pub created_ms: u64,
     /// Where it was asked to be (LocationConstraint); empty for the default.
     pub location: String,
-    /// Number of index shards.
+    /// Number of index shards that it began with; splits make more (`layout`).
     pub shards: u32,
-    /// Raised by resharding; part of the shards' names.
+    /// Part of the shards' names.
     pub generation: u32,
     /// Whether all shards are made: until then the bucket is there for its creator only.
     pub ready: bool,

@@ -1,6 +1,6 @@
 //! `set_acl`: who else may use an object, changed without touching its body.
 
-use super::index::{allowed, open_head};
+use super::index::{allowed, head_for};
 use super::versions::{detail, detail_key, find};
 use super::*;
 
@@ -8,7 +8,7 @@ pub(super) fn set_acl(
     context: &mut dyn ClassContext,
     input: SetAcl,
 ) -> Result<Answer<Nothing>, ClassError> {
-    let head = allowed!(open_head(context)?);
+    let head = allowed!(head_for(context, &input.key)?);
     let Some(located) = find(context, &head, &input.key, input.version)? else {
         return Ok(Answer(Err(Refusal::NoKey {})));
     };

@@ -140,6 +140,9 @@ pub(super) fn versions(
         if !key.starts_with(&input.prefix) {
             break;
         }
+        if !head.shows(&key) {
+            continue;
+        }
         if key == start && below.is_some_and(|below| entry.sequence >= below) {
             continue;
         }

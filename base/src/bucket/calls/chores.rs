@@ -75,6 +75,9 @@ pub struct DuePage {
 }
 crate::codec_struct!(DuePage { items, next });
 
+/// The name of the work of splitting a shard.
+pub const SPLIT_WORK: &str = "split";
+
 /// How far a worker is with a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chore {
