@@ -197,6 +197,11 @@ impl Lineage {
         self.split.is_some() && !covers(self.roots, self.shard, self.depth + 1, key)
     }
 
+    /// The shard that the running split fills.
+    pub fn filled(&self) -> Option<u32> {
+        self.split.as_ref().and_then(|_| child_of(self.roots, self.shard, self.depth))
+    }
+
     /// How far its splits are.
     pub fn reach(&self) -> Reach {
         let gone = self.split.as_ref().map(|split| split.gone.clone());

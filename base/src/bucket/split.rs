@@ -69,7 +69,7 @@ pub(super) fn shape(
     context: &mut dyn ClassContext,
     _: Nothing,
 ) -> Result<Answer<Option<Lineage>>, ClassError> {
-    Ok(Answer(head(context)?.map(|head| head.lineage).ok_or(Refusal::NoBucket {})))
+    Ok(Answer(open_head(context)?.map(|head| head.lineage)))
 }
 
 pub(super) fn sprout(

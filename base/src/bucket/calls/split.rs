@@ -1,6 +1,5 @@
 //! Inputs and outputs of the methods that split a shard. What they are for is said in `split`.
 
-use super::super::layout::*;
 use super::super::records::*;
 use super::Chore;
 use bytes::Bytes;
