@@ -235,12 +235,26 @@ pub struct Commons {
     known: limits::Known,
     /// How fast users and buckets go.
     meters: Meters,
+    /// Which shards have which keys.
+    layouts: flat::route::Layouts,
+    /// Shards that may be due for a split, or are in one.
+    crowded: Arc<Mutex<BTreeMap<(BucketId, u32), Bucket>>>,
+    /// Above how many objects and versions a shard is split; 0 where this process splits none.
+    split_keys: Arc<AtomicU64>,
+    /// By how much shards grew since they were last noted as crowded.
+    growth: Arc<Mutex<BTreeMap<(BucketId, u32), u64>>>,
     /// Shards that have events to deliver.
     eventful: Arc<Mutex<BTreeMap<(BucketId, u32), Bucket>>>,
 }
 
 /// Most shards that are remembered to have events; the worker's search finds the others.
 const EVENTFUL_MAX: usize = 10_000;
+
+/// Most shards that are remembered as crowded; the scan finds the others.
+const CROWDED_MAX: usize = 10_000;
+
+/// A shard is looked at when it grew by this part of what makes it too large.
+const GROWTH_LOOKS: u64 = 16;
 
 /// For how long after a refused write garbage is not left to lie: whoever filled the cluster deletes now.
 const FULL_FOR: Duration = Duration::from_secs(120);
@@ -261,6 +275,49 @@ impl Commons {
     /// The shards that have events; they are forgotten here.
     fn eventful(&self) -> BTreeMap<(BucketId, u32), Bucket> {
         std::mem::take(&mut self.eventful.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A shard may be due for a split.
+    fn note_crowded(&self, bucket: &Bucket, shard: u32) {
+        let mut crowded = self.crowded.lock().unwrap_or_else(PoisonError::into_inner);
+        if crowded.len() < CROWDED_MAX {
+            crowded.entry((bucket.id, shard)).or_insert_with(|| bucket.clone());
+        }
+    }
+
+    /// From now on shards are split above so many objects and versions.
+    fn split_above(&self, keys: u64) {
+        self.split_keys.store(keys, Ordering::Relaxed);
+    }
+
+    /// Whether a shard that holds this is too large.
+    fn is_crowded(&self, head: &ShardHead) -> bool {
+        let most = self.split_keys.load(Ordering::Relaxed);
+        most > 0 && head.objects.saturating_add(head.versions) > most
+    }
+
+    /// A write went into a shard. Whether the shard grew so much that it should be looked at.
+    fn grew(&self, bucket: &Bucket, shard: u32, done: &Committed) -> bool {
+        let most = self.split_keys.load(Ordering::Relaxed);
+        if most == 0 || done.replaced.is_some() {
+            return false;
+        }
+        let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        if growth.len() >= CROWDED_MAX {
+            growth.clear();
+        }
+        let grown = growth.entry((bucket.id, shard)).or_default();
+        *grown += 1;
+        let looks = *grown >= (most / GROWTH_LOOKS).max(1);
+        if looks {
+            *grown = 0;
+        }
+        looks
+    }
+
+    /// The shards that may be due; they are forgotten here.
+    fn crowded(&self) -> BTreeMap<(BucketId, u32), Bucket> {
+        std::mem::take(&mut self.crowded.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn note_change(&self) {

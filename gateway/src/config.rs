@@ -56,6 +56,9 @@ pub struct Config {
     pub inline_max: ByteSize,
     /// Index shards of new buckets. More: more writes at a time into one bucket, slower listings.
     pub index_shards: u32,
+    /// Above how many objects and older versions an index shard is split into two, while it is in use. Fewer: more
+    /// shards, faster recovery of each, slower listings. 0 for never.
+    pub index_split_keys: u64,
     /// Memory that bodies under way may take, all together.
     pub body_memory: ByteSize,
     /// Threads that serve S3. Default: one for each processor, at most four.
@@ -87,6 +90,9 @@ pub struct Config {
 /// Largest `inline_max`: entry, headers and body together fit one omap value and one message.
 pub const INLINE_BYTES_LIMIT: u64 = 256 << 10;
 
+/// Least `index_split_keys`: smaller shards cost more in every listing than they save.
+pub const SPLIT_KEYS_MIN: u64 = 1000;
+
 /// Most threads that are taken without being asked for.
 const THREADS_MAX: usize = 4;
 
@@ -111,6 +117,7 @@ impl Default for Config {
             website_domains: Vec::new(),
             inline_max: ByteSize(32 << 10),
             index_shards: store_base::bucket::SHARDS_DEFAULT,
+            index_split_keys: store_base::bucket::SPLIT_KEYS_DEFAULT,
             body_memory: ByteSize(256 << 20),
             threads: None,
             connections_max: 4096,
@@ -134,6 +141,9 @@ impl Config {
         }
         if !(1..=1024).contains(&self.index_shards) {
             return Err("index_shards must be from 1 to 1024".to_owned());
+        }
+        if (1..SPLIT_KEYS_MIN).contains(&self.index_split_keys) {
+            return Err(format!("index_split_keys must be 0 or at least {SPLIT_KEYS_MIN}"));
         }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return Err("tls_cert and tls_key go together: give both or neither".to_owned());

@@ -77,9 +77,12 @@ struct Settings {
     /// Longest body that is kept in the index [32KiB]
     #[arg(long, global = true, value_name = "SIZE")]
     inline_max: Option<String>,
-    /// Index shards of new buckets [8]
+    /// Index shards of new buckets [4]
     #[arg(long, global = true, value_name = "NUMBER")]
     index_shards: Option<String>,
+    /// Objects above which an index shard is split, 0 for never [100000]
+    #[arg(long, global = true, value_name = "NUMBER")]
+    index_split_keys: Option<String>,
     /// Memory that bodies under way may take [256MiB]
     #[arg(long, global = true, value_name = "SIZE")]
     body_memory: Option<String>,
@@ -135,6 +138,7 @@ impl Settings {
             ("website_domains", self.website_domains),
             ("inline_max", self.inline_max),
             ("index_shards", self.index_shards),
+            ("index_split_keys", self.index_split_keys),
             ("body_memory", self.body_memory),
             ("threads", self.threads),
             ("connections_max", self.connections_max),

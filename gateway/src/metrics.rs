@@ -28,6 +28,8 @@ pub const LIFECYCLE_REMOVED: &str = "gateway_lifecycle_removed";
 pub const LIFECYCLE_PASSED: &str = "gateway_lifecycle_passed";
 /// Objects removed at the end that was set for them (X-Delete-At).
 pub const EXPIRED: &str = "gateway_expired_objects";
+/// Index shards that grew too large and were split.
+pub const SPLITS: &str = "gateway_index_splits";
 /// Events that an endpoint took.
 pub const EVENTS_DELIVERED: &str = "gateway_events_delivered";
 /// Deliveries that failed; each is tried again.
@@ -77,6 +79,7 @@ pub struct Metrics {
     lifecycle_removed: Counter,
     lifecycle_passed: Counter,
     expired: Counter,
+    splits: Counter,
     events_delivered: Counter,
     events_failed: Counter,
     events_given_up: Counter,
@@ -99,6 +102,7 @@ impl Default for Metrics {
             lifecycle_removed: Counter::default(),
             lifecycle_passed: Counter::default(),
             expired: Counter::default(),
+            splits: Counter::default(),
             events_delivered: Counter::default(),
             events_failed: Counter::default(),
             events_given_up: Counter::default(),
@@ -126,6 +130,7 @@ impl Metrics {
         count(LIFECYCLE_REMOVED, "Removed by lifecycle rules", &self.lifecycle_removed);
         count(LIFECYCLE_PASSED, "Due by lifecycle rules, and kept", &self.lifecycle_passed);
         count(EXPIRED, "Objects removed at their own end", &self.expired);
+        count(SPLITS, "Index shards split", &self.splits);
         count(EVENTS_DELIVERED, "Events that were taken", &self.events_delivered);
         count(EVENTS_FAILED, "Deliveries that failed", &self.events_failed);
         count(EVENTS_GIVEN_UP, "Events that were given up", &self.events_given_up);
@@ -171,6 +176,11 @@ impl Metrics {
     /// Objects were removed at their own end.
     pub fn expired(&self, count: u64) {
         self.expired.inc_by(count);
+    }
+
+    /// An index shard was split.
+    pub fn split(&self) {
+        self.splits.inc();
     }
 
     /// An endpoint took an event.

@@ -150,7 +150,7 @@ impl<C: Cluster> Operator<C> {
                 continue;
             }
             let mut chores = Vec::new();
-            for shard in 0..bucket.shards {
+            for shard in self.flat.heads(&bucket).await?.into_keys() {
                 let read = ReadChore { name: crate::catalogue::chores::LIFECYCLE_WORK.to_owned() };
                 let chore: Answer<Option<Chore>> =
                     self.flat.shard(&bucket, shard, "chore", &read).await?;

@@ -172,6 +172,7 @@ fn sweep(config: &Config) -> Sweep {
         scan_every: config.sweep_every.0,
         intent_age: config.abandoned_after.0,
         day: config.lifecycle_day.0,
+        split_keys: config.index_split_keys,
         ..Sweep::default()
     }
 }

@@ -128,7 +128,8 @@ where
                 region: shared.settings.region.clone(),
                 host_id: shared.settings.host_id.clone(),
             };
-            let chores = Chores::new(calendar, every, shared.metrics.clone(), delivery);
+            let mut chores = Chores::new(calendar, every, shared.metrics.clone(), delivery);
+            chores.split_keys = shared.sweep.split_keys;
             spawn_local(chores.run(flat.clone(), shutdown.clone()));
         }
         let catalogue: Rc<dyn Catalogue> = flat;

@@ -1,4 +1,5 @@
-//! The workers: lifecycle rules, objects that end by themselves, and events for webhooks.
+//! The workers: lifecycle rules, objects that end by themselves, events for webhooks, and shards that are too
+//! large.
 //!
 //! Every gateway runs one. It looks through the records of all buckets every [`Chores::every`], and does what is
 //! due in those that have rules. The work of a shard is a lease in the shard itself (`bucket.claim`), with the
@@ -22,6 +23,7 @@ use store_shell::shutdown::Shutdown;
 
 pub mod deliver;
 mod expiry;
+mod split;
 mod walk;
 
 /// The name of the work of lifecycle rules in the shards.
@@ -52,6 +54,8 @@ pub struct Chores {
     pub metrics: Arc<Metrics>,
     /// Where events go.
     pub delivery: Delivery,
+    /// Above how many objects and versions a shard is split; 0 for never.
+    pub split_keys: u64,
     /// The endpoints that fail.
     health: Health,
     /// Who this is.
@@ -77,7 +81,8 @@ impl Chores {
         delivery: Delivery,
     ) -> Self {
         let (holder, health) = (clock::random_u64() | 1, Health::default());
-        Chores { calendar, every, metrics, delivery, health, holder, done: RefCell::default() }
+        let (split_keys, done) = (SPLIT_KEYS_DEFAULT, RefCell::default());
+        Chores { calendar, every, metrics, delivery, split_keys, health, holder, done }
     }
 
     /// Works until `shutdown`.
@@ -86,7 +91,11 @@ impl Chores {
             return;
         }
         // An endpoint that is slow holds up no rule.
-        tokio::join!(self.remove_due(&flat, &shutdown), self.deliver(&flat, &shutdown));
+        tokio::join!(
+            self.remove_due(&flat, &shutdown),
+            self.deliver(&flat, &shutdown),
+            self.split_crowded(&flat, &shutdown),
+        );
     }
 
     async fn remove_due<C: Cluster>(&self, flat: &Flat<C>, shutdown: &Shutdown) {
@@ -133,7 +142,7 @@ impl Chores {
         shutdown: &Shutdown,
     ) -> Result<(), CatalogueError> {
         if bucket.documents.contains_key(document::EXPIRING) {
-            for shard in 0..bucket.shards {
+            for shard in flat.heads(bucket).await?.into_keys() {
                 self.expire(flat, bucket, shard, shutdown).await?;
             }
         }

@@ -8,12 +8,15 @@ use crate::cluster::{Cluster, DATA_POOL, INDEX_POOL, META_POOL, Place};
 use crate::pace::Meters;
 use crate::s3::access::rules::document;
 use futures_util::future::{join_all, try_join_all};
+use route::Trail;
 use std::cell::{Cell, RefCell};
 use store_base::PoolId;
 use store_base::class::{self, MethodKind};
 use store_base::codec::{Decode, Encode};
 use store_base::machine::Time;
 use store_base::op::Op;
+
+pub(super) mod route;
 
 /// How long a looked-up bucket is believed.
 const CACHE_TTL: Duration = Duration::from_secs(1);
@@ -196,7 +199,7 @@ impl<C: Cluster> Flat<C> {
     }
 
     async fn unseal(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
-        let shards = (0..bucket.shards).map(|shard| async move {
+        let shards = self.heads(bucket).await?.into_keys().map(|shard| async move {
             self.shard::<_, Answer<Nothing>>(bucket, shard, "unseal", &Nothing {}).await
         });
         try_join_all(shards).await?;
@@ -265,21 +268,36 @@ impl<C: Cluster> Flat<C> {
         let registry = registry_name(&bucket.name);
         let done: Answer<Nothing> = self.registry(registry.clone(), "condemn", &named).await?;
         done.0?;
-        let shards = (0..bucket.shards).map(|shard| async move {
-            self.shard::<_, Answer<Nothing>>(bucket, shard, "seal", &Nothing {}).await
-        });
-        for sealed in join_all(shards).await {
-            let refused = match sealed {
-                Ok(Answer(Ok(_))) => continue,
-                Ok(Answer(Err(refusal))) => CatalogueError::from(refusal),
-                Err(error) => error,
-            };
+        if let Err(refused) = self.seal(bucket).await {
             self.take_removal_back(bucket).await?;
             return Err(refused);
         }
         let done: Answer<Nothing> = self.registry(registry, "remove", &named).await?;
         done.0?;
         Ok(())
+    }
+
+    /// Seals all shards. One that is sealed begins no split: when all that are known are sealed, there are no
+    /// others.
+    async fn seal(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
+        let mut sealed = std::collections::BTreeSet::new();
+        loop {
+            let heads = self.heads(bucket).await?;
+            if heads.is_empty() {
+                return Err(Refusal::NoBucket {}.into());
+            }
+            let open: Vec<u32> = heads.into_keys().filter(|s| !sealed.contains(s)).collect();
+            if open.is_empty() {
+                return Ok(());
+            }
+            let seals = open.iter().map(|&shard| async move {
+                self.shard::<_, Answer<Nothing>>(bucket, shard, "seal", &Nothing {}).await
+            });
+            for done in join_all(seals).await {
+                done?.0?;
+            }
+            sealed.extend(open);
+        }
     }
 
     pub(super) fn mark_dirty(&self, bucket: &Bucket, shard: u32, now_ms: u64) {
@@ -341,6 +359,42 @@ impl<C: Cluster> Flat<C> {
         Ok(outcomes)
     }
 
+    /// Calls `put` or `complete` with what a quota leaves to the shard; the shard that took it. A shard that got keys
+    /// by a split has more than was known when the ceiling was made: a refusal of it is looked at again.
+    async fn commit<I: Encode>(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        size: u64,
+        method: &str,
+        with: impl Fn(Option<Ceiling>) -> I,
+    ) -> Result<(u32, Committed), CatalogueError> {
+        let mut shard = self.shard_for(bucket, key);
+        let (mut trail, mut looked_again) = (Trail::default(), false);
+        loop {
+            let ceiling = self.ceiling(bucket, shard, size).await?;
+            match self.live_shard(bucket, shard, method, &with(ceiling)).await {
+                Err(CatalogueError::Refused(Refusal::Quota {}))
+                    if !looked_again
+                        && self.known_shards(bucket).len() > bucket.shards as usize =>
+                {
+                    looked_again = true;
+                    self.commons.known.forget(bucket);
+                }
+                Err(CatalogueError::Refused(refusal)) => {
+                    shard = self.follow(bucket, key, shard, refusal, &mut trail).await?;
+                }
+                done => {
+                    let done: Committed = done?;
+                    if self.commons.grew(bucket, shard, &done) {
+                        self.commons.note_crowded(bucket, shard);
+                    }
+                    return Ok((shard, done));
+                }
+            }
+        }
+    }
+
     /// Marks the bucket of an object that ends by itself, before there is one: the worker looks at marked
     /// buckets only. The mark stays.
     async fn note_expiring(&self, bucket: &Bucket, expires_ms: u64) -> Result<(), CatalogueError> {
@@ -360,17 +414,26 @@ impl<C: Cluster> Flat<C> {
     /// Brings a bucket's settings to its shards.
     async fn spread_settings(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
         let configure = Configure { settings: bucket.settings.clone() };
-        let shards = (0..bucket.shards).map(|shard| {
-            let configure = &configure;
-            async move { self.live_shard::<_, Nothing>(bucket, shard, "configure", configure).await }
-        });
-        try_join_all(shards).await?;
-        Ok(())
+        let mut told = std::collections::BTreeSet::new();
+        loop {
+            // A shard that a split made meanwhile may have older ones.
+            let _ = self.heads(bucket).await?;
+            let shards: Vec<u32> =
+                self.known_shards(bucket).into_iter().filter(|s| !told.contains(s)).collect();
+            if shards.is_empty() {
+                return Ok(());
+            }
+            let calls =
+                shards.iter().map(|&shard| {
+                    let configure = &configure;
+                    async move {
+                        self.live_shard::<_, Nothing>(bucket, shard, "configure", configure).await
+                    }
+                });
+            try_join_all(calls).await?;
+            told.extend(shards);
+        }
     }
-}
-
-fn shard_for(bucket: &Bucket, key: &[u8]) -> u32 {
-    shard_of(key, bucket.shards)
 }
 
 impl<C: Cluster> Catalogue for Flat<C> {
@@ -406,8 +469,7 @@ impl<C: Cluster> Catalogue for Flat<C> {
 
     fn set_acl<'a>(&'a self, bucket: &'a Bucket, set: SetAcl) -> Later<'a, ()> {
         Box::pin(async move {
-            let shard = shard_for(bucket, &set.key);
-            self.live_shard::<_, Nothing>(bucket, shard, "set_acl", &set).await?;
+            self.keyed::<_, Nothing>(bucket, &set.key, "set_acl", &set).await?;
             Ok(())
         })
     }
@@ -493,6 +555,7 @@ impl<C: Cluster> Catalogue for Flat<C> {
             if usage.objects > 0 || usage.versions > 0 {
                 return Err(Refusal::NotEmpty {}.into());
             }
+            self.end_splits(bucket).await?;
             let done = self.seal_and_remove(bucket).await;
             self.cache.borrow_mut().remove(&bucket.name);
             // The name may be taken again at once, and other threads must not look into the old bucket.
@@ -508,32 +571,40 @@ impl<C: Cluster> Catalogue for Flat<C> {
 
     fn usage<'a>(&'a self, bucket: &'a Bucket) -> Later<'a, Usage> {
         Box::pin(async move {
-            let shards = (0..bucket.shards).map(|shard| async move {
-                self.live_shard::<_, ShardHead>(bucket, shard, "stats", &Nothing {}).await
-            });
-            let heads = try_join_all(shards).await?;
-            Ok(heads.iter().fold(Usage::default(), |sum, head| Usage {
+            let (heads, twice) = match self.counted_heads(bucket).await {
+                // Whether it is gone, the registry knows.
+                Err(CatalogueError::Refused(Refusal::NoBucket {})) => {
+                    let _: ShardHead = self.closed_shard(bucket, 0, "stats", &Nothing {}).await?;
+                    self.counted_heads(bucket).await?
+                }
+                heads => heads?,
+            };
+            let sum = heads.values().fold(Usage::default(), |sum, head| Usage {
                 objects: sum.objects.saturating_add(head.objects),
                 bytes: sum.bytes.saturating_add(head.bytes),
                 versions: sum.versions.saturating_add(head.versions),
                 version_bytes: sum.version_bytes.saturating_add(head.version_bytes),
-            }))
+            });
+            Ok(Usage {
+                objects: sum.objects.saturating_sub(twice.objects),
+                bytes: sum.bytes.saturating_sub(twice.bytes),
+                versions: sum.versions.saturating_sub(twice.versions),
+                version_bytes: sum.version_bytes.saturating_sub(twice.version_bytes),
+            })
         })
     }
 
     fn read<'a>(&'a self, bucket: &'a Bucket, read: Read) -> Later<'a, Option<Found>> {
-        Box::pin(async move {
-            self.live_shard(bucket, shard_for(bucket, &read.key), "read", &read).await
-        })
+        Box::pin(async move { Ok(self.keyed(bucket, &read.key, "read", &read).await?.1) })
     }
 
     fn put<'a>(&'a self, bucket: &'a Bucket, mut put: Put) -> Later<'a, Committed> {
         put.settings.clone_from(&bucket.settings);
         Box::pin(async move {
             self.note_expiring(bucket, put.entry.expires_ms).await?;
-            let shard = shard_for(bucket, &put.key);
-            put.ceiling = self.ceiling(bucket, shard, put.entry.size).await?;
-            let done: Committed = self.live_shard(bucket, shard, "put", &put).await?;
+            let (key, size) = (put.key.clone(), put.entry.size);
+            let put_with = |ceiling| Put { ceiling, ..put.clone() };
+            let (shard, done) = self.commit(bucket, &key, size, "put", put_with).await?;
             self.mark_replaced(bucket, shard, &done.replaced, put.now_ms);
             let known = &self.commons.known;
             known.note(bucket, shard, Some(&done.entry), done.replaced.as_ref());
@@ -551,43 +622,57 @@ impl<C: Cluster> Catalogue for Flat<C> {
     ) -> Later<'a, Vec<Done<Removed>>> {
         remove.settings.clone_from(&bucket.settings);
         Box::pin(async move {
-            let mut by_shard: BTreeMap<u32, Placed> = BTreeMap::new();
+            let mut outcomes = vec![Ok(Removed::default()); remove.items.len()];
             let items = std::mem::take(&mut remove.items);
-            let mut outcomes = vec![Ok(Removed::default()); items.len()];
-            for (n, item) in items.into_iter().enumerate() {
-                let of_shard = by_shard.entry(shard_for(bucket, &item.key)).or_default();
-                of_shard.0.push(n);
-                of_shard.1.push(item);
-            }
-            let remove = &remove;
-            let shards = by_shard.into_iter().map(|(shard, (places, items))| async move {
-                let outcomes = self.remove_of_shard(bucket, shard, items, remove).await?;
-                Ok::<_, CatalogueError>(places.into_iter().zip(outcomes))
-            });
-            for (place, outcome) in try_join_all(shards).await?.into_iter().flatten() {
-                outcomes[place] = outcome;
+            let mut open: Vec<(usize, u32, Trail)> = items
+                .iter()
+                .enumerate()
+                .map(|(n, item)| (n, self.shard_for(bucket, &item.key), Trail::default()))
+                .collect();
+            while !open.is_empty() {
+                let mut by_shard: BTreeMap<u32, Placed> = BTreeMap::new();
+                let mut trails = BTreeMap::new();
+                for (n, shard, trail) in open.drain(..) {
+                    let of_shard = by_shard.entry(shard).or_default();
+                    of_shard.0.push(n);
+                    of_shard.1.push(items[n].clone());
+                    trails.insert(n, (shard, trail));
+                }
+                let remove = &remove;
+                let shards = by_shard.into_iter().map(|(shard, (places, items))| async move {
+                    let outcomes = self.remove_of_shard(bucket, shard, items, remove).await?;
+                    Ok::<_, CatalogueError>(places.into_iter().zip(outcomes))
+                });
+                for (n, outcome) in try_join_all(shards).await?.into_iter().flatten() {
+                    match (outcome, trails.remove(&n)) {
+                        (
+                            Err(refusal @ (Refusal::Moved { .. } | Refusal::NotYet {})),
+                            Some((shard, mut trail)),
+                        ) => {
+                            let key = &items[n].key;
+                            let next = self.follow(bucket, key, shard, refusal, &mut trail).await?;
+                            open.push((n, next, trail));
+                        }
+                        (outcome, _) => outcomes[n] = outcome,
+                    }
+                }
             }
             Ok(outcomes)
         })
     }
 
     fn lock<'a>(&'a self, bucket: &'a Bucket, lock: SetLock) -> Later<'a, Entry> {
-        Box::pin(async move {
-            self.live_shard(bucket, shard_for(bucket, &lock.key), "lock", &lock).await
-        })
+        Box::pin(async move { Ok(self.keyed(bucket, &lock.key, "lock", &lock).await?.1) })
     }
 
     fn tag<'a>(&'a self, bucket: &'a Bucket, tags: SetTags) -> Later<'a, Entry> {
-        Box::pin(async move {
-            self.live_shard(bucket, shard_for(bucket, &tags.key), "tag", &tags).await
-        })
+        Box::pin(async move { Ok(self.keyed(bucket, &tags.key, "tag", &tags).await?.1) })
     }
 
     fn describe<'a>(&'a self, bucket: &'a Bucket, describe: Describe) -> Later<'a, Entry> {
         Box::pin(async move {
             self.note_expiring(bucket, expiry_of(&describe.headers)).await?;
-            let shard = shard_for(bucket, &describe.key);
-            self.live_shard(bucket, shard, "describe", &describe).await
+            Ok(self.keyed(bucket, &describe.key, "describe", &describe).await?.1)
         })
     }
 
@@ -601,21 +686,28 @@ impl<C: Cluster> Catalogue for Flat<C> {
 
     fn intend<'a>(&'a self, bucket: &'a Bucket, intend: Intend) -> Later<'a, ()> {
         Box::pin(async move {
-            let shard = shard_for(bucket, &intend.key);
             // A sign of life of a long write is no new one; of a body of unknown length nothing is known.
             if !intend.renew && intend.data.size < OPEN_BODY_BYTES {
+                let shard = self.shard_for(bucket, &intend.key);
                 self.check_room(bucket, shard, intend.data.size).await?;
             }
-            self.live_shard::<_, Nothing>(bucket, shard, "intend", &intend).await?;
+            self.keyed::<_, Nothing>(bucket, &intend.key, "intend", &intend).await?;
             Ok(())
         })
     }
 
     fn cancel<'a>(&'a self, bucket: &'a Bucket, key: &'a Bytes, cancel: Cancel) -> Later<'a, ()> {
         Box::pin(async move {
-            let shard = shard_for(bucket, key);
-            self.shard::<_, Nothing>(bucket, shard, "cancel", &cancel).await?;
-            self.mark_dirty(bucket, shard, cancel.now_ms);
+            // Without the intent nothing happens: each shard that may have had the key is asked.
+            let mut shard = self.shard_for(bucket, key);
+            loop {
+                self.shard::<_, Nothing>(bucket, shard, "cancel", &cancel).await?;
+                self.mark_dirty(bucket, shard, cancel.now_ms);
+                match parent_of(bucket.shards, shard) {
+                    Some(parent) => shard = parent,
+                    None => break,
+                }
+            }
             Ok(())
         })
     }
@@ -684,16 +776,15 @@ impl<C: Cluster> Catalogue for Flat<C> {
     fn begin<'a>(&'a self, bucket: &'a Bucket, mut begin: Begin) -> Later<'a, ()> {
         begin.settings.clone_from(&bucket.settings);
         Box::pin(async move {
-            let shard = shard_for(bucket, &begin.key);
-            self.live_shard::<_, Nothing>(bucket, shard, "upload", &begin).await?;
+            self.keyed::<_, Nothing>(bucket, &begin.key, "upload", &begin).await?;
             Ok(())
         })
     }
 
     fn add_part<'a>(&'a self, bucket: &'a Bucket, part: AddPart) -> Later<'a, ()> {
         Box::pin(async move {
-            let shard = shard_for(bucket, &part.key);
-            if self.live_shard(bucket, shard, "part", &part).await? {
+            let (shard, replaced) = self.keyed(bucket, &part.key, "part", &part).await?;
+            if replaced {
                 self.mark_dirty(bucket, shard, part.now_ms);
             }
             Ok(())
@@ -701,9 +792,7 @@ impl<C: Cluster> Catalogue for Flat<C> {
     }
 
     fn parts<'a>(&'a self, bucket: &'a Bucket, parts: Parts) -> Later<'a, PartPage> {
-        Box::pin(async move {
-            self.live_shard(bucket, shard_for(bucket, &parts.key), "parts", &parts).await
-        })
+        Box::pin(async move { Ok(self.keyed(bucket, &parts.key, "parts", &parts).await?.1) })
     }
 
     fn uploads<'a>(&'a self, bucket: &'a Bucket, uploads: Uploads) -> Later<'a, UploadPage> {
@@ -713,9 +802,9 @@ impl<C: Cluster> Catalogue for Flat<C> {
     fn complete<'a>(&'a self, bucket: &'a Bucket, mut complete: Complete) -> Later<'a, Committed> {
         complete.settings.clone_from(&bucket.settings);
         Box::pin(async move {
-            let shard = shard_for(bucket, &complete.key);
-            complete.ceiling = self.ceiling(bucket, shard, complete.entry.size).await?;
-            let done: Committed = self.live_shard(bucket, shard, "complete", &complete).await?;
+            let (key, size) = (complete.key.clone(), complete.entry.size);
+            let with = |ceiling| Complete { ceiling, ..complete.clone() };
+            let (shard, done) = self.commit(bucket, &key, size, "complete", with).await?;
             let known = &self.commons.known;
             known.note(bucket, shard, Some(&done.entry), done.replaced.as_ref());
             if complete.notes.is_some() {
@@ -729,8 +818,7 @@ impl<C: Cluster> Catalogue for Flat<C> {
 
     fn abort<'a>(&'a self, bucket: &'a Bucket, abort: Abort) -> Later<'a, ()> {
         Box::pin(async move {
-            let shard = shard_for(bucket, &abort.key);
-            self.live_shard::<_, Nothing>(bucket, shard, "abort", &abort).await?;
+            let (shard, _) = self.keyed::<_, Nothing>(bucket, &abort.key, "abort", &abort).await?;
             self.mark_dirty(bucket, shard, abort.now_ms);
             Ok(())
         })

@@ -12,7 +12,6 @@
 use super::flat::Flat;
 use super::*;
 use crate::cluster::Cluster;
-use futures_util::future::try_join_all;
 use std::collections::HashMap;
 use store_base::codec::Decode;
 use store_base::machine::Time;
@@ -50,7 +49,7 @@ enum Holder {
     User(String),
 }
 
-/// What a holder had in each shard when it was last looked.
+/// What a holder had in each shard when it was last looked; of a shard, with what splits took from it.
 #[derive(Clone, Debug, Default)]
 struct Sum {
     at: Time,
@@ -77,6 +76,13 @@ pub struct Known {
 impl Known {
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keys moved between shards of the bucket: what was known of each of them is not so any more.
+    pub(super) fn forget(&self, bucket: &Bucket) {
+        let mut state = self.locked();
+        state.sums.remove(&Holder::Bucket(bucket.id));
+        state.sums.remove(&Holder::User(bucket.owner.clone()));
     }
 
     /// What this process wrote or removed counts at once.
@@ -133,7 +139,7 @@ impl Sum {
         let own = self.parts.get(&part).copied().unwrap_or_default();
         let left = |max: u64, total: u64, own: u64| match max {
             0 => u64::MAX,
-            max => max.saturating_sub(total.saturating_sub(own)),
+            max => max.saturating_add(own).saturating_sub(total),
         };
         Ceiling {
             objects: left(limits.objects_max, self.total.objects, own.objects),
@@ -251,19 +257,25 @@ impl<C: Cluster> Flat<C> {
     }
 
     async fn add_up(&self, bucket: &Bucket, sum: &mut Sum) -> Result<(), CatalogueError> {
-        let shards = (0..bucket.shards).map(|shard| async move {
-            self.shard::<_, Answer<ShardHead>>(bucket, shard, "stats", &Nothing {}).await
-        });
-        for (shard, head) in (0..).zip(try_join_all(shards).await?) {
-            let head = head.0?;
+        let (heads, twice) = self.counted_heads(bucket).await?;
+        for (shard, head) in heads {
             let amount = Amount {
                 objects: head.objects.saturating_add(head.versions),
                 bytes: head.bytes.saturating_add(head.version_bytes),
             };
-            sum.parts.insert((bucket.id, shard), amount);
             sum.total.objects = sum.total.objects.saturating_add(amount.objects);
             sum.total.bytes = sum.total.bytes.saturating_add(amount.bytes);
+            // As the shard counts when it is held against its ceiling: what it gave away included.
+            let given = head.lineage.map_or((0, 0), |l| (l.given_objects, l.given_bytes));
+            let part = Amount {
+                objects: amount.objects.saturating_add(given.0),
+                bytes: amount.bytes.saturating_add(given.1),
+            };
+            sum.parts.insert((bucket.id, shard), part);
         }
+        let (objects, bytes) = (twice.objects + twice.versions, twice.bytes + twice.version_bytes);
+        sum.total.objects = sum.total.objects.saturating_sub(objects);
+        sum.total.bytes = sum.total.bytes.saturating_sub(bytes);
         Ok(())
     }
 

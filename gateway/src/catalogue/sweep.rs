@@ -32,6 +32,8 @@ pub struct Sweep {
     pub chores_every: Duration,
     /// How long the days of lifecycle rules are.
     pub day: Duration,
+    /// Above how many objects and older versions an index shard is split; 0 for never.
+    pub split_keys: u64,
 }
 
 impl Default for Sweep {
@@ -43,6 +45,7 @@ impl Default for Sweep {
             intent_age: Duration::from_secs(3600),
             chores_every: Duration::from_secs(60),
             day: Duration::from_millis(DAY_MS),
+            split_keys: SPLIT_KEYS_DEFAULT,
         }
     }
 }
@@ -194,7 +197,11 @@ impl Sweep {
             }
             return Ok(());
         }
-        for shard in 0..bucket.shards {
+        for (shard, head) in flat.heads(bucket).await? {
+            let splits = head.lineage.as_ref().is_some_and(|lineage| lineage.split.is_some());
+            if splits || flat.commons.is_crowded(&head) {
+                flat.commons.note_crowded(bucket, shard);
+            }
             let age = u64::try_from(self.intent_age.as_millis()).unwrap_or(u64::MAX);
             self.expire(flat, bucket, shard, now_ms.saturating_sub(age)).await?;
             self.sweep_shard(flat, bucket, shard, self.before(flat, now_ms)).await?;
@@ -239,8 +246,13 @@ impl Sweep {
                 page => page?,
             };
             for bucket in &page.buckets {
-                for shard in 0..bucket.shards {
-                    self.clear_shard(flat, bucket, shard).await?;
+                // Children first: their parents know of them.
+                for (shard, head) in flat.heads(bucket).await?.into_iter().rev() {
+                    // A split that did not begin may have left one.
+                    let unborn = child_of(bucket.shards, shard, head.reach().depth);
+                    for shard in unborn.into_iter().chain([shard]) {
+                        self.clear_shard(flat, bucket, shard).await?;
+                    }
                 }
                 let _: Nothing =
                     flat.registry(name.clone(), "forget", &Forget { id: bucket.id }).await?;

@@ -224,6 +224,8 @@ impl From<Refusal> for S3Error {
             Refusal::QueueFull {} => Code::SlowDown
                 .with("Too many events of this bucket wait for an endpoint that takes none."),
             Refusal::Quota {} => Code::QuotaExceeded.into(),
+            // The catalogue follows these itself; for the items of a removal it gave up.
+            Refusal::Moved { .. } | Refusal::NotYet {} => Code::ServiceUnavailable.into(),
         }
     }
 }

@@ -128,10 +128,8 @@ impl Chores {
                 .iter()
                 .filter(|bucket| bucket.ready && bucket.documents.contains_key(document::NOTIFIED));
             for bucket in told {
-                for shard in 0..bucket.shards {
-                    let head: Answer<ShardHead> =
-                        flat.shard(bucket, shard, "stats", &Nothing {}).await?;
-                    let events = head.0.map_or(0, |head| head.events);
+                for (shard, head) in flat.heads(bucket).await? {
+                    let events = head.events;
                     if events == 0 {
                         continue;
                     }

@@ -71,7 +71,7 @@ impl Chores {
         let round = self.round(clock::timestamp().millis());
         let plan = self.plan(text);
         let told = told(bucket);
-        for shard in 0..bucket.shards {
+        for shard in flat.heads(bucket).await?.into_keys() {
             let known = self.done.borrow().get(&(bucket.id, shard)).copied();
             if known == Some((round, plan)) || shutdown.is_triggered() {
                 continue;
