@@ -292,7 +292,8 @@ mod tests {
             for _ in 0..40 {
                 let shards = layout.shards(roots);
                 let shard = shards[chance() as usize % shards.len()];
-                let depth = layout.reached.get(&shard).map_or(birth_depth(roots, shard), |r| r.depth);
+                let depth =
+                    layout.reached.get(&shard).map_or(birth_depth(roots, shard), |r| r.depth);
                 if child_of(roots, shard, depth).is_none() {
                     continue;
                 }
@@ -301,7 +302,7 @@ mod tests {
                 let key = format!("{}", chance());
                 let found = layout.find(roots, key.as_bytes());
                 let low = layout.find(roots, format!("a{key}").as_bytes());
-                assert!(found != child_of(roots, shard, depth).unwrap() || key.as_bytes() < b"m");
+                assert!(found != child_of(roots, shard, depth).unwrap() || key.as_bytes() < &b"m"[..]);
                 assert!(layout.shards(roots).contains(&low));
                 assert!(layout.note(shard, Reach { depth: depth + 1, gone: None }));
                 assert!(!layout.note(shard, Reach { depth, gone: Some("z".into()) }), "older");

@@ -205,7 +205,9 @@ pub(super) fn take(
     let mut head = allowed!(open_head(context)?);
     let filling = head.lineage.as_ref().and_then(|lineage| lineage.filling.clone());
     let Some(mut filling) = filling else {
-        return Err(ClassError::Invalid("a shard that was not made by a split is not filled".into()));
+        return Err(ClassError::Invalid(
+            "a shard that was not made by a split is not filled".into(),
+        ));
     };
     if filling.done || filling.below != input.from || filling.staged != input.at {
         return Ok(Answer(Ok(filling)));
@@ -317,9 +319,7 @@ fn let_go(
 fn amounts_of(key: &[u8], value: &Bytes) -> Result<Option<Amounts>, ClassError> {
     let entry = |value: &Bytes| stored::<Entry>(value.clone());
     Ok(match key.first() {
-        Some(b'e') => {
-            Some(Amounts { objects: 1, bytes: entry(value)?.size, ..Amounts::default() })
-        }
+        Some(b'e') => Some(Amounts { objects: 1, bytes: entry(value)?.size, ..Amounts::default() }),
         Some(b'v') => {
             let version_bytes = entry(value)?.size;
             Some(Amounts { versions: 1, version_bytes, ..Amounts::default() })

@@ -206,7 +206,8 @@ impl World {
                 let remove = Remove { items, now_ms: 5, ..Remove::default() };
                 let same = |mut all: Vec<Answer<Removed>>| {
                     for removed in all.iter_mut().filter_map(|one| one.0.as_mut().ok()) {
-                        for entry in [&mut removed.entry, &mut removed.marker].into_iter().flatten() {
+                        for entry in [&mut removed.entry, &mut removed.marker].into_iter().flatten()
+                        {
                             entry.sequence = entry.sequence.min(1);
                         }
                     }
@@ -229,8 +230,12 @@ impl World {
             8 => {
                 let Some(key) = upload_of(&mut self.whole, &upload) else { return };
                 let name = String::from_utf8_lossy(&key).into_owned();
-                let intend =
-                    Intend { key: key.clone(), data: part, upload: Some(upload), ..Intend::default() };
+                let intend = Intend {
+                    key: key.clone(),
+                    data: part,
+                    upload: Some(upload),
+                    ..Intend::default()
+                };
                 self.both::<_, Nothing>(&name, "intend", &intend, |same| same);
                 let part = Part { data: part, ..Part::default() };
                 let add = AddPart { key, id: upload, part, now_ms: 6 };
@@ -376,7 +381,8 @@ fn whatever_steps_come_between_the_calls_every_key_is_of_one_shard() {
         for n in 0..1500 {
             if seed % 2 == 0 && n == 300 {
                 let versioning = Versioning::Enabled;
-                let settings = ObjectSettings { revision: 1, versioning, ..ObjectSettings::default() };
+                let settings =
+                    ObjectSettings { revision: 1, versioning, ..ObjectSettings::default() };
                 let configure = Configure { settings };
                 world.shards.values_mut().chain([&mut world.whole]).for_each(|shard| {
                     shard.call::<_, Answer<Nothing>>("configure", &configure).0.expect("open");
@@ -412,7 +418,8 @@ fn a_page_is_taken_once_and_a_late_one_never() {
     world.read_page(0, &lineage, 0);
     let (child, late) = world.workers[0].load.clone().expect("a page");
     world.bring(0);
-    let moved = (0..40).map(|n| format!("{n:03}")).find(|key| lineage.goes(key.as_bytes())).unwrap();
+    let moved =
+        (0..40).map(|n| format!("{n:03}")).find(|key| lineage.goes(key.as_bytes())).unwrap();
     let put = Put { key: moved.clone().into(), now_ms: 6, ..inline(20, 2) };
     world.both(&moved, "put", &put, numbered);
     let filling: Filling = world.ask(child, "take", &late).unwrap();
