@@ -4,7 +4,7 @@
 //! Two kinds of index object:
 //!
 //! **A shard** `<bucket id>.<generation>.<shard>` in pool `s3.index` holds the objects of a bucket whose
-//! key hashes to it. Its omap, by the first byte of the key:
+//! key hashes to it (`layout`). Its omap, by the first byte of the key:
 //!
 //! | omap key | value | what |
 //! |---|---|---|
@@ -23,7 +23,8 @@
 //! | `q/` number (8, BE) | [`EventRecord`] | an event that waits for its delivery |
 //!
 //! and its xattr `shard` the [`ShardHead`]: to which bucket it belongs, whether it is sealed, the count and
-//! bytes of its objects and of its older versions, and the bucket's [`ObjectSettings`]. A version is
+//! bytes of its objects and of its older versions, the bucket's [`ObjectSettings`], and its part in splits
+//! ([`Lineage`]). A version is
 //! written as its [`Entry::sequence`] inverted, so that the newest sorts first. What is under `v/`, `w/`
 //! and `n/`, and when, is said in `versions`; a bucket that never had versions has none of it.
 //!
@@ -54,6 +55,8 @@
 //!   record (which may do so by naming a manifest or all parts of an upload). A transaction moves a name
 //!   from one to the other, so nothing is lost by a crash and nothing is removed that is still referred to;
 //! - what a removal adds is small, so that a full cluster can take it;
+//! - a key is of one shard at every moment, or on its way between two and of none; every method about a key asks
+//!   whose it is (`split`, `layout`);
 //! - a commit names its intent and is refused when the intent is gone: the sweeper may have given the
 //!   data up;
 //! - a sealed shard accepts no new entry, upload or intent, and is never unsealed once its bucket's
@@ -106,6 +109,9 @@ pub const SHARDS_DEFAULT: u32 = 4;
 /// Default of how many objects and older versions a shard holds before it is split. One index object bears
 /// millions; what a split bounds is how long moving, recovering and walking one of them takes.
 pub const SPLIT_KEYS_DEFAULT: u64 = 100_000;
+
+/// Most keys of a page that a split hands over: they wait while it is on its way.
+pub const PAGE_KEYS_MAX: u32 = 256;
 
 /// Most parts of a multipart upload.
 pub const PARTS_MAX: u32 = 10_000;

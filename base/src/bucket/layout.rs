@@ -302,7 +302,9 @@ mod tests {
                 let key = format!("{}", chance());
                 let found = layout.find(roots, key.as_bytes());
                 let low = layout.find(roots, format!("a{key}").as_bytes());
-                assert!(found != child_of(roots, shard, depth).unwrap() || key.as_bytes() < &b"m"[..]);
+                assert!(
+                    found != child_of(roots, shard, depth).unwrap() || key.as_bytes() < &b"m"[..]
+                );
                 assert!(layout.shards(roots).contains(&low));
                 assert!(layout.note(shard, Reach { depth: depth + 1, gone: None }));
                 assert!(!layout.note(shard, Reach { depth, gone: Some("z".into()) }), "older");

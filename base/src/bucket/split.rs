@@ -16,7 +16,8 @@
 //! answers for it: calls are refused with `Moved` by the one and `NotYet` by the other. Whoever meets both takes
 //! step 2 himself and goes on, so that a worker who dies there holds nobody up. A slow worker does no harm: he can
 //! only bring a page that cannot have changed, and the new shard takes a page where its own bound is, so the same
-//! one never twice. That is why no page need be compared before it is removed, and why the pages, once taken, can
+//! one never twice; and what he saw taken he names with the number of its split, because the first pages of all splits
+//! begin alike. That is why no page need be compared before it is removed, and why the pages, once taken, can
 //! be written to at once.
 //!
 //! Listings hide what is of nobody here. A reader who asks the giving shard first and the new one then sees each
@@ -39,9 +40,6 @@ use super::multipart::{escaped, part_range, unescaped};
 use super::versions::{detail_key, parse_version_key};
 use super::*;
 use std::collections::BTreeSet;
-
-/// Most keys of one page.
-const PAGE_KEYS_MAX: usize = 256;
 
 /// Records of one space that are looked at to find a page.
 const PAGE_RECORDS_MAX: usize = 1024;
@@ -131,7 +129,7 @@ pub(super) fn pass(
     let Some(mut split) = lineage.split.clone() else { return Ok(Answer(Ok(Passed::Done {}))) };
     let mut changed = false;
     if let Some(page) = split.page.clone()
-        && input.taken.as_ref() == Some(&split.gone)
+        && input.taken.as_ref() == Some(&(lineage.depth, split.gone.clone()))
     {
         changed = true;
         let more = let_go(context, &mut head, &mut lineage, &split, &page)?;
@@ -154,7 +152,7 @@ pub(super) fn pass(
         Some(page) => page,
         None => {
             changed = true;
-            Handover { until: page_end(context, &lineage, &split.gone)? }
+            Handover { until: page_end(context, &lineage, &split.gone, input.max)? }
         }
     };
     let answer = Passed::Page { from: split.gone.clone(), until: page.until.clone() };
@@ -265,7 +263,9 @@ fn page_end(
     context: &mut dyn ClassContext,
     lineage: &Lineage,
     from: &[u8],
+    max: u32,
 ) -> Result<Option<Bytes>, ClassError> {
+    let max = max.clamp(1, PAGE_KEYS_MAX) as usize;
     let mut until: Option<Bytes> = None;
     let mut keys = BTreeSet::new();
     // An intent without anything else of its key goes with the page around it.
@@ -285,8 +285,8 @@ fn page_end(
             }
         }
     }
-    Ok(match keys.iter().nth(PAGE_KEYS_MAX - 1) {
-        Some(last) if keys.len() > PAGE_KEYS_MAX => {
+    Ok(match keys.iter().nth(max - 1) {
+        Some(last) if keys.len() > max => {
             let bound = behind(last);
             Some(until.map_or(bound.clone(), |until| until.min(bound)))
         }

@@ -68,6 +68,8 @@ pub struct Flat<C> {
     pub(super) dirty: RefCell<Dirty>,
     /// A bucket was removed: its shards can be cleared.
     pub(super) doomed: Cell<bool>,
+    /// Most keys of a page that a split hands over.
+    page_keys: Cell<u32>,
 }
 
 impl<C: Cluster> Flat<C> {
@@ -79,6 +81,7 @@ impl<C: Cluster> Flat<C> {
             cache: RefCell::default(),
             dirty: RefCell::default(),
             doomed: Cell::new(false),
+            page_keys: Cell::new(PAGE_KEYS_MAX),
         }
     }
 
@@ -698,7 +701,8 @@ impl<C: Cluster> Catalogue for Flat<C> {
 
     fn cancel<'a>(&'a self, bucket: &'a Bucket, key: &'a Bytes, cancel: Cancel) -> Later<'a, ()> {
         Box::pin(async move {
-            // Without the intent nothing happens: each shard that may have had the key is asked.
+            // Without the intent nothing happens: each shard that had the key, as far as is known, is asked. What
+            // is missed is given up by the sweeper.
             let mut shard = self.shard_for(bucket, key);
             loop {
                 self.shard::<_, Nothing>(bucket, shard, "cancel", &cancel).await?;

@@ -21,7 +21,7 @@ impl Shard {
     }
 
     /// All versions in pages of `max`, and whether each is the newest.
-    fn versions(&mut self, prefix: &str, delimiter: &str, max: u32) -> Vec<VersionItem> {
+    pub(super) fn versions(&mut self, prefix: &str, delimiter: &str, max: u32) -> Vec<VersionItem> {
         let mut call = ListVersions {
             prefix: prefix.to_owned().into(),
             delimiter: delimiter.to_owned().into(),
@@ -230,10 +230,12 @@ fn records_of_the_first_versions_of_their_form_are_read() {
     // Who knows version 1 only may read what has no versions, and nothing else.
     assert_eq!(Entry::default().to_bytes()[..2], [3, 1]);
     assert_eq!(Entry { sequence: 1, ..Entry::default() }.to_bytes()[..2], [3, 2]);
-    assert_eq!(ShardHead::default().to_bytes()[..2], [3, 1]);
+    assert_eq!(ShardHead::default().to_bytes()[..2], [4, 1]);
+    let split = ShardHead { lineage: Some(Lineage::default()), ..ShardHead::default() };
+    assert_eq!(split.to_bytes()[..2], [4, 4]);
     let changed = settings(1, Versioning::Enabled);
     let head = ShardHead { settings: changed.clone(), ..ShardHead::default() };
-    assert_eq!(head.to_bytes()[..2], [3, 2]);
+    assert_eq!(head.to_bytes()[..2], [4, 2]);
     let record = BucketRecord { settings: changed, ..BucketRecord::default() };
     assert_eq!(record.to_bytes()[..2], [3, 3]);
     assert_eq!(BucketRecord::from_bytes(record.to_bytes()), Ok(record));

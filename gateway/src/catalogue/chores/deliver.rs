@@ -3,7 +3,9 @@
 //! The shard keeps an event until its delivery was acknowledged. One worker at a time has the events of a shard
 //! (a lease, as for all work); should he be slower than his lease, another may deliver the same ones again. Of one
 //! endpoint and one shard, and so of one key, events go one after the other: while an endpoint fails, nothing later is
-//! sent to it. It is asked again after a pause that doubles from [`PAUSE_MIN`] to [`PAUSE_MAX`].
+//! sent to it. (What waits in a shard that is split stays there, so it may come after what the new shard sends;
+//! numbers go on from the old shard's, and tell.) It is asked again after a pause that doubles from [`PAUSE_MIN`] to
+//! [`PAUSE_MAX`].
 //!
 //! An event that could not be delivered for [`EVENT_AGE_MAX`] is given up, and counted. A gateway that does not know
 //! an endpoint leaves its events to those that do.

@@ -10,11 +10,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the worker of a split says that it is still at it.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
+/// A shard is split if its objects are at least this part of what makes it too large: the versions of one key
+/// stay together, and no split makes that shard smaller.
+const OBJECTS_PART: u64 = 16;
+
 impl Chores {
     /// Splits what grew too large until `shutdown`.
     pub(super) async fn split_crowded<C: Cluster>(&self, flat: &Flat<C>, shutdown: &Shutdown) {
         flat.commons.split_above(self.split_keys);
-        while self.split_keys > 0 {
+        loop {
             tokio::select! {
                 () = shutdown.wait() => return,
                 () = tokio::time::sleep(LOOK_EVERY.min(self.every)) => {}
@@ -46,7 +50,10 @@ impl Chores {
         let head = head.0?;
         let lineage = head.lineage.clone().unwrap_or_default();
         let splits = lineage.split.is_some();
-        let crowded = head.objects.saturating_add(head.versions) > self.split_keys;
+        let records = head.objects.saturating_add(head.versions);
+        let many = head.objects >= self.split_keys / OBJECTS_PART;
+        // Where no new split is wanted, one that was begun is ended all the same.
+        let crowded = self.split_keys > 0 && records > self.split_keys && many;
         let fills = lineage.is_moving() && !splits;
         if head.sealed || fills || !(splits || crowded) {
             return Ok(());

@@ -146,16 +146,17 @@ impl<C: Cluster> Flat<C> {
         }
     }
 
-    /// Brings the page that a shard has set out to the new one; returns where it begins, `None` if no page is
-    /// set out.
+    /// Brings the page that a shard has set out to the new one; returns of which split it is and where it begins,
+    /// `None` if no page is set out.
     pub(in crate::catalogue) async fn bring(
         &self,
         bucket: &Bucket,
         shard: u32,
-    ) -> Result<Option<Bytes>, CatalogueError> {
+    ) -> Result<Option<(u32, Bytes)>, CatalogueError> {
         let lineage: Option<Lineage> = self.live_shard(bucket, shard, "shape", &Nothing {}).await?;
         let Some(lineage) = lineage else { return Ok(None) };
         self.note_reach(bucket, shard, lineage.reach());
+        let depth = lineage.depth;
         let (Some(child), Some(split)) = (lineage.filled(), lineage.split) else { return Ok(None) };
         let Some(page) = split.page else { return Ok(None) };
         let from = split.gone;
@@ -170,7 +171,7 @@ impl<C: Cluster> Flat<C> {
             let take = Take { from: from.clone(), until: page.until.clone(), at: carry.at, load };
             filling = self.live_shard(bucket, child, "take", &take).await?;
         }
-        Ok(Some(from))
+        Ok(Some((depth, from)))
     }
 
     /// The heads of all shards of a bucket as they are, sealed or not; those that are not there are left out.
@@ -237,7 +238,7 @@ impl<C: Cluster> Flat<C> {
         shard: u32,
     ) -> Result<bool, CatalogueError> {
         let taken = self.bring(bucket, shard).await?;
-        let pass = Pass { taken };
+        let pass = Pass { taken, max: self.page_keys.get() };
         loop {
             match self.live_shard(bucket, shard, "pass", &pass).await? {
                 Passed::Again {} => {}
