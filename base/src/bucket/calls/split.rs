@@ -1,6 +1,5 @@
 //! Inputs and outputs of the methods that split a shard. What they are for is said in `split`.
 
-use super::super::PAGE_KEYS_MAX;
 use super::super::records::*;
 use super::Chore;
 use bytes::Bytes;
@@ -43,7 +42,7 @@ pub struct Pass {
     /// The page that begins here, of the split that follows so many others, was seen in the new shard: nothing of
     /// it is needed any more. `None` to see which one is next.
     pub taken: Option<(u32, Bytes)>,
-    /// Most keys of the next page, at most [`PAGE_KEYS_MAX`].
+    /// Most keys of the next page, at most [`crate::bucket::PAGE_KEYS_MAX`].
     pub max: u32,
 }
 crate::codec_struct!(Pass { taken, max });
