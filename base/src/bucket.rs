@@ -102,13 +102,12 @@ pub const STRIPE_BYTES: u32 = 4 << 20;
 /// Number of registry objects. Never changes: the place of a name depends on it.
 pub const REGISTRY_SHARDS: u32 = 8;
 
-/// Default number of index shards of a new bucket; recorded in its record. Few, so that small buckets are listed
-/// fast: shards split as they grow.
-pub const SHARDS_DEFAULT: u32 = 4;
+/// Default number of index shards of a new bucket; recorded in its record.
+pub const SHARDS_DEFAULT: u32 = 8;
 
-/// Default of how many objects and older versions a shard holds before it is split. One index object bears
-/// millions; what a split bounds is how long moving, recovering and walking one of them takes.
-pub const SPLIT_KEYS_DEFAULT: u64 = 100_000;
+/// Default of how many objects and older versions a shard holds before it is split. 0: shards are split only where
+/// an operator says so.
+pub const SPLIT_KEYS_DEFAULT: u64 = 0;
 
 /// Most keys of a page that a split hands over: they wait while it is on its way.
 pub const PAGE_KEYS_MAX: u32 = 256;

@@ -77,10 +77,10 @@ struct Settings {
     /// Longest body that is kept in the index [32KiB]
     #[arg(long, global = true, value_name = "SIZE")]
     inline_max: Option<String>,
-    /// Index shards of new buckets [4]
+    /// Index shards of new buckets [8]
     #[arg(long, global = true, value_name = "NUMBER")]
     index_shards: Option<String>,
-    /// Objects above which an index shard is split, 0 for never [100000]
+    /// Objects above which an index shard is split, 0 for never [0]
     #[arg(long, global = true, value_name = "NUMBER")]
     index_split_keys: Option<String>,
     /// Memory that bodies under way may take [256MiB]
