@@ -74,8 +74,13 @@ impl Layout {
 
     /// The shard that has a key, as far as is known.
     pub fn find(&self, roots: u32, key: &[u8]) -> u32 {
-        let mut shard = shard_of(key, roots);
-        let mut depth = 0;
+        self.find_from(roots, shard_of(key, roots), key)
+    }
+
+    /// The shard that has a key which is that of `start`, or of one that comes from it, as far as is known.
+    fn find_from(&self, roots: u32, start: u32, key: &[u8]) -> u32 {
+        let mut shard = start;
+        let mut depth = birth_depth(roots, start);
         while let Some(reach) = self.reached.get(&shard) {
             let gone = match &reach.gone {
                 Some(gone) if depth == reach.depth => is_below(key, Some(gone)),
@@ -92,6 +97,20 @@ impl Layout {
             depth += 1;
         }
         shard
+    }
+
+    /// Where a call goes on that `shard` refused with [`Refusal::Moved`], and this reach: to a shard that comes
+    /// from it, never to one it comes from. Its parent may still say that the key is on its way, because the last
+    /// page was taken and not let go: the new shard may be split from then on, and going by the parent again would
+    /// lead back here for as long as no worker comes. `None` if there is no such shard.
+    pub fn go_on(&mut self, roots: u32, shard: u32, reach: Reach, key: &[u8]) -> Option<u32> {
+        let depth = reach.depth;
+        self.note(shard, reach);
+        match self.find_from(roots, shard, key) {
+            // On its way, and behind what is known to be gone.
+            found if found == shard => child_of(roots, shard, depth),
+            found => Some(found),
+        }
     }
 
     /// All shards that are known, parents before their children.
@@ -333,6 +352,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_call_never_goes_back_to_the_parent() {
+        let given = |key: &&String| covers(2, 6, 2, key.as_bytes());
+        let keys: Vec<String> = (0..64).map(|n| format!("{n}")).collect();
+        let key = keys.iter().find(given).expect("an eighth of all").as_bytes();
+        let mut layout = Layout::default();
+        // The root has its last page out, which was taken and not let go; the new shard splits already.
+        let out = |depth| Reach { depth, gone: Some(Bytes::new()) };
+        assert_eq!(layout.go_on(2, 0, out(0), key), Some(2));
+        assert_eq!(layout.go_on(2, 2, out(1), key), Some(6));
+        assert_eq!(layout.find(2, key), 0, "the root has not said that the key is gone for good");
+        // A late answer of the past does not lead to where the key is not any more.
+        let over = Reach { depth: 2, gone: None };
+        assert_eq!(layout.go_on(2, 2, over, key), Some(6));
+        assert_eq!(layout.go_on(2, 2, out(1), key), Some(6));
     }
 
     #[test]

@@ -12,13 +12,14 @@
 //!
 //! Why a key is never absent, double or of two shards: whose it is depends on two bounds that only grow. The giving
 //! shard has it until its bound passes the key; the new shard has it once its own bound does; and the second bound
-//! follows the first, because a page is set out before it is taken. Between the two nobody has it, and nobody
-//! answers for it: calls are refused with `Moved` by the one and `NotYet` by the other. Whoever meets both takes
-//! step 2 himself and goes on, so that a worker who dies there holds nobody up. A slow worker does no harm: he can
-//! only bring a page that cannot have changed, and the new shard takes a page where its own bound is, so the same
-//! one never twice; and what he saw taken he names with the number of its split, because the first pages of all splits
-//! begin alike. That is why no page need be compared before it is removed, and why the pages, once taken, can
-//! be written to at once.
+//! follows the first, because a page is set out before it is taken. Between the two nobody has it, and nobody answers
+//! for it: calls are refused with `Moved` by the one and `NotYet` by the other. Whoever meets both takes step 2 himself
+//! and goes on, so that a worker who dies there holds nobody up. He goes on to the new shard and those that came from
+//! it ([`Layout::go_on`]): once filled it may be split, while the giving shard has not let the last page go and would
+//! only send him back. A slow worker does no harm: he can only bring a page that cannot have changed, and the new shard
+//! takes a page where its own bound is, so the same one never twice; and what he saw taken he names with the number of
+//! its split, because the first pages of all splits begin alike. That is why no page need be compared before it is
+//! removed, and why the pages, once taken, can be written to at once.
 //!
 //! Listings hide what is of nobody here. A reader who asks the giving shard first and the new one then sees each
 //! key: if the first did not show it because it was on its way, the answer said how far that page goes, and the

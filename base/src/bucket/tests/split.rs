@@ -71,11 +71,9 @@ impl World {
             };
             match answer {
                 Err(Refusal::Moved { reach }) => {
-                    let child = child_of(ROOTS, shard, reach.depth);
-                    self.layout.note(shard, reach);
                     gone_from = Some(shard);
-                    let found = self.layout.find(ROOTS, key.as_bytes());
-                    shard = if found == shard { child.expect("a child") } else { found };
+                    let next = self.layout.go_on(ROOTS, shard, reach, key.as_bytes());
+                    shard = next.expect("a child");
                 }
                 Err(Refusal::NotYet {}) => {
                     let parent = parent_of(ROOTS, shard).expect("no root is filled");

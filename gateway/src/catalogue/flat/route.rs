@@ -45,15 +45,23 @@ impl Layouts {
     }
 
     fn note(&self, bucket: &Bucket, shard: u32, reach: Reach) {
-        if reach == Reach::default() {
-            return;
+        if reach != Reach::default() {
+            self.learn(bucket, |layout| layout.note(shard, reach));
         }
+    }
+
+    /// Where a call goes on that a shard refused because the key is gone.
+    fn go_on(&self, bucket: &Bucket, shard: u32, reach: Reach, key: &[u8]) -> Option<u32> {
+        self.learn(bucket, |layout| layout.go_on(bucket.shards, shard, reach, key))
+    }
+
+    fn learn<T>(&self, bucket: &Bucket, learn: impl FnOnce(&mut Layout) -> T) -> T {
         self.with(|known| {
             if known.len() >= LAYOUTS_MAX && !known.contains_key(&bucket.id) {
                 known.clear();
             }
-            known.entry(bucket.id).or_default().note(shard, reach)
-        });
+            learn(known.entry(bucket.id).or_default())
+        })
     }
 }
 
@@ -121,16 +129,9 @@ impl<C: Cluster> Flat<C> {
         }
         match refusal {
             Refusal::Moved { reach } => {
-                let depth = reach.depth;
-                self.note_reach(bucket, shard, reach);
                 trail.gone_from = Some(shard);
-                let found = self.shard_for(bucket, key);
-                // A key on its way is gone, and behind what is known to be gone.
-                let child = || child_of(bucket.shards, shard, depth);
-                match if found == shard { child() } else { Some(found) } {
-                    Some(next) => Ok(next),
-                    None => Err(Error::Damaged("a split into no shard".into()).into()),
-                }
+                let next = self.commons.layouts.go_on(bucket, shard, reach, key);
+                next.ok_or_else(|| Error::Damaged("a split into no shard".into()).into())
             }
             Refusal::NotYet {} => {
                 let parent = parent_of(bucket.shards, shard).ok_or_else(|| {
