@@ -18,6 +18,10 @@ struct World {
     layout: Layout,
     whole: Shard,
     workers: Vec<Worker>,
+    /// How many uploads of each name came to their end: no upload's id comes twice.
+    ended: [u8; 6],
+    /// How many were completed, and how many of these of very many parts.
+    completed: (u32, u32),
     seed: u64,
 }
 
@@ -28,6 +32,8 @@ impl World {
             layout: Layout::default(),
             whole: Shard::new(),
             workers: vec![Worker::default(); 3],
+            ended: [0; 6],
+            completed: (0, 0),
             seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         }
     }
@@ -181,11 +187,13 @@ impl World {
         let key = format!("{:03}", self.chance(120));
         let bytes = Bytes::from(key.clone());
         let id = WriteId([(n % 250) as u8 + 1; 16]);
-        let data = DataRef { id, attempt: n as u32, size: 10, stripe_bytes: 4, part: 0 };
-        let upload = WriteId([self.chance(6) as u8; 16]);
-        let part = DataRef { id: upload, part: 1 + (n % 3) as u16, ..data };
+        let stripe_bytes = STRIPE_BYTES;
+        let data = DataRef { id, attempt: n as u32, size: 10, stripe_bytes, part: 0 };
+        let slot = self.chance(6) as usize;
+        let mut upload = WriteId([slot as u8; 16]);
+        (upload.0[0], upload.0[1]) = (255, self.ended[slot]);
         let body = |put: Put| Put { key: bytes.clone(), now_ms: 5, ..put };
-        match self.chance(10) {
+        match self.chance(11) {
             0..3 => {
                 // Large enough that a page has several parts.
                 let put = body(inline(self.chance(20_000), n as u8));
@@ -228,17 +236,18 @@ impl World {
             }
             8 => {
                 let Some(key) = upload_of(&mut self.whole, &upload) else { return };
-                let name = String::from_utf8_lossy(&key).into_owned();
-                let intend = Intend {
-                    key: key.clone(),
-                    data: part,
-                    upload: Some(upload),
-                    ..Intend::default()
-                };
-                self.both::<_, Nothing>(&name, "intend", &intend, |same| same);
-                let part = Part { data: part, ..Part::default() };
-                let add = AddPart { key, id: upload, part, now_ms: 6 };
-                self.both::<_, bool>(&name, "part", &add, |same| same);
+                // So many parts that their manifest is kept apart, now and then.
+                let last = if self.chance(8) == 0 { 70 } else { 1 };
+                let first = 1 + self.chance(3) as u16;
+                for part in first..first + last {
+                    self.add_part(&key, DataRef { id: upload, part, ..data });
+                }
+            }
+            9 => {
+                let Some(key) = upload_of(&mut self.whole, &upload) else { return };
+                if self.end_upload(&key, upload, n) {
+                    self.ended[slot] += 1;
+                }
             }
             _ => {
                 let read = Read { key: bytes.clone(), body: true, version: None };
@@ -251,6 +260,46 @@ impl World {
                 self.both(&key, "read", &read, same);
             }
         }
+    }
+
+    fn add_part(&mut self, key: &Bytes, data: DataRef) {
+        let name = String::from_utf8_lossy(key).into_owned();
+        let upload = Some(data.id);
+        let intend = Intend { key: key.clone(), data, upload, ..Intend::default() };
+        self.both::<_, Nothing>(&name, "intend", &intend, |same| same);
+        if self.chance(4) == 0 {
+            self.step();
+        }
+        let part = Part { data, ..Part::default() };
+        let add = AddPart { key: key.clone(), id: data.id, part, now_ms: 6 };
+        self.both::<_, bool>(&name, "part", &add, |same| same);
+    }
+
+    /// Completes or aborts an upload. Whether it came to its end.
+    fn end_upload(&mut self, key: &Bytes, id: WriteId, n: u64) -> bool {
+        let name = String::from_utf8_lossy(key).into_owned();
+        let ask = Parts { key: key.clone(), id, after: 0, max: 1000 };
+        let page: PartPage = self.whole.call::<_, Answer<_>>("parts", &ask).0.expect("an upload");
+        self.both::<_, PartPage>(&name, "parts", &ask, |same| same);
+        // One part may be left out, and all but a few are, at times.
+        let parts: Vec<DataRef> = page.parts.iter().map(|part| part.data).collect();
+        let (left_out, most) = (self.chance(4) as usize, self.chance(100) as usize + 1);
+        let kept = parts.iter().enumerate().filter(|(at, _)| *at != left_out);
+        let kept: Vec<DataRef> = kept.map(|(_, part)| *part).take(most).collect();
+        if kept.is_empty() || self.chance(3) == 0 {
+            let abort = Abort { key: key.clone(), id, now_ms: 7 };
+            self.both::<_, Nothing>(&name, "abort", &abort, |same| same);
+        } else {
+            let Put { entry, detail, .. } = striped(&kept, n as u8);
+            let key = key.clone();
+            let complete = Complete { key, id, entry, detail, now_ms: 7, ..Complete::default() };
+            self.both(&name, "complete", &complete, numbered);
+            if upload_of(&mut self.whole, &id).is_none() {
+                self.completed.0 += 1;
+                self.completed.1 += u32::from(kept.len() > 64);
+            }
+        }
+        upload_of(&mut self.whole, &id).is_none()
     }
 
     /// Each key is shown by one shard, or is of a page that is set out and shown by none; and all counts agree.
@@ -375,7 +424,7 @@ fn upload_of(shard: &mut Shard, id: &WriteId) -> Option<Bytes> {
 
 #[test]
 fn whatever_steps_come_between_the_calls_every_key_is_of_one_shard() {
-    let mut splits = 0;
+    let (mut splits, mut completed) = (0, (0, 0));
     for seed in 1..=12 {
         let mut world = World::new(seed);
         for n in 0..1500 {
@@ -397,12 +446,14 @@ fn whatever_steps_come_between_the_calls_every_key_is_of_one_shard() {
             }
         }
         world.compare();
+        completed = (completed.0 + world.completed.0, completed.1 + world.completed.1);
         let shards: Vec<u32> = world.shards.keys().copied().collect();
         for shard in shards {
             splits += world.lineage(shard).depth - birth_depth(ROOTS, shard);
         }
     }
     assert!(splits > 24, "only {splits} splits came to their end");
+    assert!(completed.0 > 40 && completed.1 > 3, "only {completed:?} uploads were completed");
 }
 
 #[test]
