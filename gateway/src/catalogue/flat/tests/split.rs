@@ -233,3 +233,32 @@ async fn settings_reach_every_key_and_versions_go_on() {
     let usage = other.usage(&bucket).await.expect("usage");
     assert_eq!((usage.objects, usage.versions), (120, 120));
 }
+
+/// A shard that was filled is split, and the one that it came from has not let the last page go: its worker died.
+#[tokio::test]
+async fn a_call_goes_on_to_the_third_shard_while_the_first_has_not_let_go() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let wanted: Vec<String> = (0..120).map(|n| format!("{n:03}")).collect();
+    for key in &wanted {
+        world.put(&bucket, key).await.expect("put");
+    }
+    let child = child_of(bucket.shards, 0, 0).expect("few shards");
+    for (shard, depth) in [(0, 0), (child, 1)] {
+        assert!(world.flat.begin_split(&bucket, shard, depth).await.expect("begun"));
+        let whole = Pass { taken: None, max: 1000 };
+        let out: Passed =
+            world.flat.live_shard(&bucket, shard, "pass", &whole).await.expect("set out");
+        assert!(matches!(out, Passed::Page { until: None, .. }), "the last page");
+        if shard == 0 {
+            world.flat.bring(&bucket, shard).await.expect("taken");
+        }
+    }
+    let fresh = Flat::new(world.cluster.clone(), Commons::default());
+    for key in &wanted {
+        let read = Read { key: key.clone().into(), body: true, version: None };
+        assert!(fresh.read(&bucket, read).await.expect("read").is_some(), "{key}");
+    }
+    assert_eq!(keys(&fresh, &bucket, 7).await, wanted);
+    assert_eq!(fresh.usage(&bucket).await.expect("usage").objects, 120);
+}
