@@ -37,6 +37,10 @@
 //! | `l/` owner | [`Limits`] | what the owner may have and do |
 //! | `x/` bucket id (8, BE) | [`BucketRecord`] | a removed bucket whose shards are still to be cleared |
 //!
+//! **A data object** of a version with a lock repeats it (`body`): from then on only the class `body` changes or
+//! removes it. All other objects here are kept by their classes in the same way
+//! ([`keeper_number`](crate::class::keeper_number)): raw ops and other classes may only read them.
+//!
 //! **The keys** `encryption.keys` in pool `s3.meta`: `k/` version (4, BE) holds a [`SealedKey`], one of the cluster's
 //! keys for encrypted bodies.
 //!
@@ -77,6 +81,7 @@ mod version_list;
 mod versions;
 
 pub use acl::*;
+pub use body::{LockBody, METHODS as BODY_METHODS, RemoveBody};
 pub use calls::*;
 pub use records::*;
 
@@ -89,6 +94,9 @@ pub const CLASS: &str = "bucket";
 
 /// The class of the registry objects.
 pub const REGISTRY_CLASS: &str = "registry";
+
+/// The class of the data objects of what is locked.
+pub const BODY_CLASS: &str = "body";
 
 /// Bytes of data in one data object; recorded in each manifest, so it may change later.
 pub const STRIPE_BYTES: u32 = 4 << 20;
@@ -124,11 +132,15 @@ macro_rules! methods {
     };
 }
 
+// Below the macro that it uses.
+mod body;
+
 /// The methods of the index shards.
-pub const METHODS: [Method; 32] = methods! { CLASS;
+pub const METHODS: [Method; 33] = methods! { CLASS;
     "init" Write index::init,
     "seal" Write index::seal,
     "unseal" Write index::unseal,
+    "clear" Write index::clear,
     "stats" Read index::stats,
     "read" Read index::read,
     "put" Write index::put,

@@ -5,6 +5,7 @@ use super::*;
 use crate::class::{self, memory::MemoryObject};
 use std::collections::BTreeSet;
 
+mod body;
 mod chores;
 mod versions;
 
