@@ -6,6 +6,7 @@
 
 pub mod chores;
 pub mod flat;
+mod guard;
 mod identities;
 pub mod limits;
 mod listing;

@@ -534,6 +534,7 @@ impl<C: Cluster> Catalogue for Flat<C> {
             let shard = shard_for(bucket, &put.key);
             put.ceiling = self.ceiling(bucket, shard, put.entry.size).await?;
             let done: Committed = self.live_shard(bucket, shard, "put", &put).await?;
+            self.guard(bucket, shard, &put.key, &done.entry).await?;
             self.mark_replaced(bucket, shard, &done.replaced, put.now_ms);
             let known = &self.commons.known;
             known.note(bucket, shard, Some(&done.entry), done.replaced.as_ref());
@@ -573,7 +574,13 @@ impl<C: Cluster> Catalogue for Flat<C> {
 
     fn lock<'a>(&'a self, bucket: &'a Bucket, lock: SetLock) -> Later<'a, Entry> {
         Box::pin(async move {
-            self.live_shard(bucket, shard_for(bucket, &lock.key), "lock", &lock).await
+            let shard = shard_for(bucket, &lock.key);
+            if lock.change == (LockChange::Hold { on: false }) {
+                self.release_hold(bucket, shard, &lock.key, lock.version).await?;
+            }
+            let entry: Entry = self.live_shard(bucket, shard, "lock", &lock).await?;
+            self.guard(bucket, shard, &lock.key, &entry).await?;
+            Ok(entry)
         })
     }
 
@@ -716,6 +723,7 @@ impl<C: Cluster> Catalogue for Flat<C> {
             let shard = shard_for(bucket, &complete.key);
             complete.ceiling = self.ceiling(bucket, shard, complete.entry.size).await?;
             let done: Committed = self.live_shard(bucket, shard, "complete", &complete).await?;
+            self.guard(bucket, shard, &complete.key, &done.entry).await?;
             let known = &self.commons.known;
             known.note(bucket, shard, Some(&done.entry), done.replaced.as_ref());
             if complete.notes.is_some() {

@@ -28,6 +28,8 @@ struct Objects {
 struct Stored {
     class: MemoryObject,
     data: Vec<u8>,
+    /// The class that keeps the object; 0 for none.
+    keeper: u8,
 }
 
 /// The cluster; clones share it.
@@ -141,6 +143,9 @@ fn run(stored: &mut Stored, op: &Op, read_only: bool) -> Result<OpResult, Error>
     let data = match op {
         Op::Exec { class, method, input } => exec(stored, class, method, input, read_only)?,
         _ if op.mutates() && read_only => return Err(failed(errno::EROFS, "a read that writes")),
+        _ if op.mutates() && stored.keeper != 0 => {
+            return Err(failed(errno::EPERM, "it is kept by a class"));
+        }
         Op::Write { offset, data } => {
             let start = *offset as usize;
             let end = start + data.len();
@@ -182,7 +187,12 @@ fn exec(
     if read_only && method.kind == MethodKind::Write {
         return Err(failed(errno::EROFS, "a read that writes"));
     }
+    let keeper = class::keeper_number(method.class);
+    if method.kind == MethodKind::Write && stored.keeper != 0 && stored.keeper != keeper {
+        return Err(failed(errno::EPERM, "it is kept by another class"));
+    }
     stored.class.now = store_shell::clock::timestamp();
+    let before = (method.kind == MethodKind::Write && keeper != 0).then(|| stored.class.clone());
     let had_data = !stored.data.is_empty();
     let output = (method.code)(&mut stored.class, input.clone()).map_err(|error| match error {
         ClassError::Invalid(_) => failed(errno::EINVAL, &error.to_string()),
@@ -192,6 +202,9 @@ fn exec(
     })?;
     if had_data && !ClassContext::exists(&stored.class) {
         stored.data.clear();
+    }
+    if before.is_some_and(|before| before != stored.class) {
+        stored.keeper = if ClassContext::exists(&stored.class) { keeper } else { 0 };
     }
     Ok(output)
 }
