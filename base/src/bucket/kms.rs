@@ -84,7 +84,9 @@ pub(super) fn change(
 fn check(input: &ChangeKms) -> Result<(), ClassError> {
     let invalid = |why: &str| Err(ClassError::Invalid(why.into()));
     if !is_kms_id(&input.id) {
-        return invalid("the id of a key has letters, digits, '_', '-' and '.' only, 1 to 128 of them");
+        return invalid(
+            "the id of a key has letters, digits, '_', '-' and '.' only, 1 to 128 of them",
+        );
     }
     match &input.change {
         KmsChange::Create { description, .. } if description.len() > KMS_DESCRIPTION_BYTES_MAX => {
@@ -163,11 +165,7 @@ mod tests {
     use crate::Timestamp;
     use crate::class::memory::MemoryObject;
 
-    fn ask(
-        object: &mut MemoryObject,
-        id: &str,
-        change: KmsChange,
-    ) -> Result<KmsKey, KmsRefusal> {
+    fn ask(object: &mut MemoryObject, id: &str, change: KmsChange) -> Result<KmsKey, KmsRefusal> {
         let input = ChangeKms { id: id.into(), change };
         super::change(object, input).unwrap().into_result()
     }
@@ -183,9 +181,7 @@ mod tests {
 
     fn version(version: u32, sealed: &'static [u8]) -> KmsChange {
         let wrapped_key = Bytes::from_static(sealed);
-        KmsChange::Supply {
-            version: KmsVersion { version, wrapped_key, ..KmsVersion::default() },
-        }
+        KmsChange::Supply { version: KmsVersion { version, wrapped_key, ..KmsVersion::default() } }
     }
 
     #[test]
@@ -285,7 +281,8 @@ mod tests {
         let long = "d".repeat(KMS_DESCRIPTION_BYTES_MAX);
         for n in 0..700 {
             let (serial, description) = (WriteId::default(), long.clone());
-            ask(&mut object, &format!("{n:04}"), KmsChange::Create { serial, description }).unwrap();
+            ask(&mut object, &format!("{n:04}"), KmsChange::Create { serial, description })
+                .unwrap();
         }
         let (mut seen, mut after, mut pages) = (Vec::new(), String::new(), 0);
         loop {

@@ -157,7 +157,10 @@ async fn all_named(meta: &impl Meta) -> Result<Value, Error> {
 }
 
 /// Changes a named key as the document says, and answers with it.
-pub(super) async fn change_named(meta: &impl Meta, document: &[u8]) -> S3Result<Response<Full<Bytes>>> {
+pub(super) async fn change_named(
+    meta: &impl Meta,
+    document: &[u8],
+) -> S3Result<Response<Full<Bytes>>> {
     let wish = wish(document)?;
     let outcome: Result<KmsOutcome, Error> =
         call(meta, KMS_OBJECT, "kms_change", &wish, false).await;
@@ -184,11 +187,12 @@ fn wish(document: &[u8]) -> S3Result<ChangeKms> {
     let fields: Value =
         serde_json::from_slice(document).map_err(|_| invalid("the body is no JSON"))?;
     let fields = fields.as_object().ok_or_else(|| invalid("the body must be a JSON object"))?;
-    if let Some(unknown) = fields
-        .keys()
-        .find(|name| !["action", "id", "description", "days"].contains(&name.as_str()))
+    if let Some(unknown) =
+        fields.keys().find(|name| !["action", "id", "description", "days"].contains(&name.as_str()))
     {
-        return Err(invalid(&format!("{unknown:?} is unknown: here are action, id, description and days")));
+        return Err(invalid(&format!(
+            "{unknown:?} is unknown: here are action, id, description and days"
+        )));
     }
     let text = |name: &str| match fields.get(name) {
         None => Ok(None),
@@ -302,8 +306,14 @@ mod tests {
             assert_eq!((status, &body["output"]["state"]), (200, &json!(state)), "{action}");
         }
         let (_, shown) = told(named_keys(&meta, Some("k")).await).await;
-        assert_eq!((&shown["output"]["version"], &shown["output"]["description"]), (&json!(2), &json!("d")));
-        assert_eq!(told(named_keys(&meta, None).await).await.1["output"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            (&shown["output"]["version"], &shown["output"]["description"]),
+            (&json!(2), &json!("d"))
+        );
+        assert_eq!(
+            told(named_keys(&meta, None).await).await.1["output"].as_array().unwrap().len(),
+            2
+        );
         for (document, status) in [
             (json!({"action": "create", "id": "k"}), 409),
             (json!({"action": "rotate", "id": "k"}), 409),

@@ -105,10 +105,8 @@ impl MemoryCluster {
             }
             let name = (pool, object);
             let mut stored = objects.objects.get(&name).cloned().unwrap_or_default();
-            let results = ops
-                .iter()
-                .map(|op| run(&mut stored, op, read_only))
-                .collect::<Result<_, _>>()?;
+            let results =
+                ops.iter().map(|op| run(&mut stored, op, read_only)).collect::<Result<_, _>>()?;
             match stored.class.exists {
                 true => objects.objects.insert(name, stored),
                 false => objects.objects.remove(&name),

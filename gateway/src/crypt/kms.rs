@@ -97,11 +97,7 @@ impl NamedKeys {
     }
 
     /// The key that this body's was wrapped with.
-    pub async fn of_grip(
-        &self,
-        from: Sources<'_>,
-        grip: &KmsGrip,
-    ) -> Result<NamedKey, KmsError> {
+    pub async fn of_grip(&self, from: Sources<'_>, grip: &KmsGrip) -> Result<NamedKey, KmsError> {
         let has = |known: &Known| {
             known.key.serial == grip.serial && known.key.version(grip.version).is_some()
         };
@@ -152,8 +148,7 @@ impl NamedKeys {
 
     /// Makes the secret of the version that is wanted, if nobody is faster.
     async fn supply(&self, from: Sources<'_>, key: &KmsKey) -> Result<Rc<Known>, KmsError> {
-        let (cluster_version, wrapping) =
-            from.ring.newest(from.catalogue, from.secrets).await?;
+        let (cluster_version, wrapping) = from.ring.newest(from.catalogue, from.secrets).await?;
         let (wrap, version) = (WriteId(clock::random()), key.wanted);
         let wrapped_key = wrapping.wrap_to(&DataKey::random(), &wrap, &place(key, version));
         let created_ms = clock::timestamp().millis();

@@ -33,10 +33,7 @@ pub fn new_id() -> String {
 
 /// The wish for a new key.
 pub fn creation(description: &str) -> KmsChange {
-    KmsChange::Create {
-        serial: WriteId(clock::random()),
-        description: description.to_owned(),
-    }
+    KmsChange::Create { serial: WriteId(clock::random()), description: description.to_owned() }
 }
 
 /// Why the key ring did not change, and what to do.
@@ -84,9 +81,8 @@ pub fn shown(key: &KmsKey) -> Value {
 /// The cluster's keys, for programs. A version that is wanted may still be to be made.
 pub fn shown_cluster_keys(keys: &[SealedKey], wanted: u32) -> Value {
     let newest = keys.last().map_or(0, |key| key.version);
-    let made = keys.iter().map(|key| {
-        json!({"version": key.version, "created": key.created_ms / 1000})
-    });
+    let made =
+        keys.iter().map(|key| json!({"version": key.version, "created": key.created_ms / 1000}));
     json!({"version": wanted.max(newest), "versions": made.collect::<Vec<_>>()})
 }
 

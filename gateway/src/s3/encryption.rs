@@ -13,11 +13,11 @@ use super::response;
 use super::{Call, Service};
 use crate::catalogue::Bucket;
 use crate::crypt::keys::{CustomerKey, DataKey, KEY_BYTES, Wrapping};
-use default::ByDefault;
-use kms::Asked;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use default::ByDefault;
 use http::HeaderMap;
+use kms::Asked;
 use std::rc::Rc;
 use store_base::bucket::{BucketId, Detail, Encryption, KeyHolder, Upload, WriteId};
 use store_shell::clock;
@@ -123,11 +123,9 @@ impl Wanted {
         match &rules.encryption {
             None => Wanted::Plain,
             Some(ByDefault::Cluster) => Wanted::Cluster,
-            Some(ByDefault::Kms { key, bucket_key }) => Wanted::Kms(Asked {
-                key: key.clone(),
-                bucket_key: *bucket_key,
-                ..Asked::default()
-            }),
+            Some(ByDefault::Kms { key, bucket_key }) => {
+                Wanted::Kms(Asked { key: key.clone(), bucket_key: *bucket_key, ..Asked::default() })
+            }
         }
     }
 
@@ -136,8 +134,7 @@ impl Wanted {
         let head = &call.head;
         let managed = head.header(MANAGED)?;
         let customer = OF_REQUEST.iter().any(|name| head.headers.contains_key(*name));
-        let invalid =
-            |value: &str, message: &str| Err(S3Error::argument(MANAGED, value, message));
+        let invalid = |value: &str, message: &str| Err(S3Error::argument(MANAGED, value, message));
         match managed {
             Some(value) if customer => invalid(
                 value,

@@ -213,10 +213,7 @@ mod tests {
             "id": "k", "description": "d", "state": "enabled", "created": 0, "delete_at": null,
             "version": 2, "versions": [{"version": 1, "created": 0}],
         });
-        assert_eq!(
-            table(&json!([key])).to_plain(),
-            "k\tenabled\t2\t1970-01-01 00:00:00\td\n"
-        );
+        assert_eq!(table(&json!([key])).to_plain(), "k\tenabled\t2\t1970-01-01 00:00:00\td\n");
         assert!(pairs(&key).to_plain().contains("versions in use\t1 of 1970-01-01 00:00:00\n"));
         key["state"] = json!("pending-deletion");
         key["delete_at"] = json!(86_400);

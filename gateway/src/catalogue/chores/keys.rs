@@ -31,8 +31,8 @@ pub(super) async fn destroy_due<C: Cluster>(flat: &Flat<C>) -> Result<usize, Cat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::memory::MemoryCluster;
     use crate::cluster::META_POOL;
+    use crate::cluster::memory::MemoryCluster;
 
     /// Writes a key into the ring as it would be after its waiting period.
     async fn plant(flat: &Flat<MemoryCluster>, cluster: &MemoryCluster, id: &str, delete_ms: u64) {

@@ -206,8 +206,7 @@ impl Rules {
             let lifecycle = stored(document::LIFECYCLE).map(|text| Lifecycle::parse(text));
             let notified = stored(document::NOTIFICATION).map(|text| Notifications::parse(text));
             let payment = stored(document::PAYMENT).map(|text| parse_payment(text));
-            let encryption =
-                stored(document::ENCRYPTION).map(|text| ByDefault::parse(text));
+            let encryption = stored(document::ENCRYPTION).map(|text| ByDefault::parse(text));
             // A log that cannot be written is no reason to close the bucket.
             let logging = stored(document::LOGGING)
                 .and_then(|text| Logging::parse(text, &|_| true).ok().flatten());

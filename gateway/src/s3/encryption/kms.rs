@@ -101,7 +101,9 @@ impl KeyName {
     /// Reads an id, an alias or an ARN. Errors: `KMS.NotFoundException` for what names no key of this region.
     pub fn parse(text: &str, region: &str) -> S3Result<KeyName> {
         let (id, prefix) = parts(text).ok_or_else(|| {
-            Code::KmsNotFound.with(format!("Invalid keyId {text:?}: it must be an id, alias/ID or an ARN of either"))
+            Code::KmsNotFound.with(format!(
+                "Invalid keyId {text:?}: it must be an id, alias/ID or an ARN of either"
+            ))
         })?;
         let shown = match prefix {
             None => String::new(),
