@@ -6,7 +6,7 @@ use crate::cluster::remote::name;
 use crate::crypt::ring::new_key;
 use crate::keyring::KeyRing;
 use crate::operator::kms::{DELETE_DAYS_DEFAULT, creation, new_id, sentence, shown};
-use crate::s3::error::{Code, S3Error, S3Result};
+use crate::s3::error::{Code, S3Result};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Response, StatusCode};
@@ -183,7 +183,7 @@ pub(super) async fn change_named(
 
 /// `{"action": "create", "id": "…", "description": "…"}` and its kin.
 fn wish(document: &[u8]) -> S3Result<ChangeKms> {
-    let invalid = |why: &str| S3Error::from(Code::InvalidRequest.with(why));
+    let invalid = |why: &str| Code::InvalidRequest.with(why);
     let fields: Value =
         serde_json::from_slice(document).map_err(|_| invalid("the body is no JSON"))?;
     let fields = fields.as_object().ok_or_else(|| invalid("the body must be a JSON object"))?;

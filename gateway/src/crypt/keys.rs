@@ -77,12 +77,12 @@ pub trait Wrapping {
 
     /// Wraps the key of a body of this bucket. `id` is used for one body only, so that what wraps is too.
     fn wrap(&self, key: &DataKey, id: &WriteId, bucket: BucketId) -> bytes::Bytes {
-        self.wrap_to(key, id, &[&bucket.0, self.bound()].concat())
+        self.wrap_to(key, id, &[&bucket.0[..], self.bound()].concat())
     }
 
     /// Unwraps it. `None` if this is not the key that wrapped it, or it is damaged.
     fn unwrap_key(&self, wrapped: &[u8], id: &WriteId, bucket: BucketId) -> Option<DataKey> {
-        self.unwrap_from(wrapped, id, &[&bucket.0, self.bound()].concat())
+        self.unwrap_from(wrapped, id, &[&bucket.0[..], self.bound()].concat())
     }
 
     /// Wraps any key, with this as associated data. `id` is used once only.
@@ -211,7 +211,7 @@ mod tests {
         let context = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
         };
-        let with = |pairs| NamedKey::new(DataKey([3; 32]), &context(pairs));
+        let with = |pairs: &[(&str, &str)]| NamedKey::new(DataKey([3; 32]), &context(pairs));
         let key = DataKey::random();
         let wrapped = with(&[("a", "b")]).wrap(&key, &id, bucket);
         assert_eq!(with(&[("a", "b")]).unwrap_key(&wrapped, &id, bucket).unwrap().0, key.0);

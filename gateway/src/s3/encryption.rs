@@ -140,7 +140,7 @@ impl Wanted {
                 value,
                 "Server Side Encryption with Customer provided key is incompatible with the encryption method specified",
             ),
-            Some(value) if value != kms::METHOD && kms::has_headers(call) => {
+            Some(value) if !kms::is_method(value) && kms::has_headers(call) => {
                 invalid(value, kms::METHOD_NEEDED)
             }
             Some(AES256) => Ok(Wanted::Cluster),
@@ -224,7 +224,8 @@ fn not_applicable() -> S3Error {
 }
 
 /// The key of an object that is read; `None` if it is not encrypted. Errors: `InvalidRequest` if the client's
-/// key is needed and is not there, or is there and is not the right one or not needed; those of [`kms::of_grip`].
+/// key is needed and is not there, or is there and is not the right one or not needed; `KMS.…` of a named key
+/// that may not be used.
 pub async fn of_object(call: &Call, bucket: &Bucket, detail: &Detail) -> S3Result<Option<DataKey>> {
     check_read(call)?;
     opened(call, bucket, detail, customer_key(call, OF_REQUEST)?).await

@@ -104,7 +104,7 @@ fn what_names_no_key_or_says_it_wrong_is_refused() {
         (&[(METHOD, "aws:kms"), (CONTEXT, "{}")], "InvalidArgument"),
         (&[(METHOD, "aws:kms"), (CONTEXT, &bad)], "InvalidArgument"),
         (&[(METHOD, "aws:kms"), (BUCKET_KEY, "yes")], "InvalidArgument"),
-        (&[(METHOD, "aws:kms:dsse"), (KEY, "k")], "InvalidArgument"),
+        (&[(METHOD, "aws:kms:dsse"), (KEY, "k")], "NotImplemented"),
         (&[(METHOD, "aws:kms:dsse")], "NotImplemented"),
         (&[(METHOD, "AES256"), (KEY, "k")], "InvalidArgument"),
         (&[(METHOD, "AES256"), (CONTEXT, &good)], "InvalidArgument"),

@@ -22,6 +22,11 @@ pub(super) const METHOD: &str = "aws:kms";
 /// And for a named key and a second layer, which is not there.
 pub(super) const TWO_LAYERS: &str = "aws:kms:dsse";
 
+/// Whether named keys go with this.
+pub(super) fn is_method(value: &str) -> bool {
+    [METHOD, TWO_LAYERS].contains(&value)
+}
+
 pub(super) const METHOD_NEEDED: &str = "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms";
 
 /// The header that names a key.
@@ -126,9 +131,11 @@ fn parts(text: &str) -> Option<(&str, Option<(&str, &str)>)> {
     }
     let fields: Vec<&str> = text.splitn(6, ':').collect();
     let [_, _, "kms", region, _, resource] = fields[..] else { return None };
+    // It is told again in a header.
+    let told = text.bytes().all(|byte| byte.is_ascii_graphic());
     let id = resource.strip_prefix("key/").or_else(|| resource.strip_prefix("alias/"))?;
     let prefix = &text[..text.len() - resource.len()];
-    is_kms_id(id).then_some((id, Some((prefix, region))))
+    (told && is_kms_id(id)).then_some((id, Some((prefix, region))))
 }
 
 /// The id of the key that is named so, in whichever form and region.
@@ -218,6 +225,7 @@ mod tests {
             "arn:aws:kms:r1:1:k",
             "arn:aws:kms:r1:1:key/a/b",
             "arn:aws:kms",
+            "arn:aws:kms:r1:ä:key/k",
         ] {
             assert_eq!(name(bad), Err(Code::KmsNotFound), "{bad}");
         }
