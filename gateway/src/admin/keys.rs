@@ -90,7 +90,7 @@ pub(super) async fn cluster_keys(
     rotate: bool,
 ) -> Response<Full<Bytes>> {
     let keys = async {
-        let keys = match call(meta, KEYS_OBJECT, "keys", &Nothing {}, true).await {
+        let keys: Vec<SealedKey> = match call(meta, KEYS_OBJECT, "keys", &Nothing {}, true).await {
             // Nobody has encrypted anything yet.
             Err(Error::NotFound(_)) => Vec::new(),
             keys => keys?,
