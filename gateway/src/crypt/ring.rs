@@ -64,6 +64,7 @@ impl Ring {
             tracing::info!(version = newest + 1, "made a key of the cluster for encrypted objects");
         }
         self.learn(secrets, &stored)?;
+        self.known.borrow_mut().until = Some(clock::now() + BELIEVED_FOR);
         self.known_newest().ok_or_else(no_secret)
     }
 
@@ -96,7 +97,6 @@ impl Ring {
                 place.insert(opened(&secret, key).ok_or_else(|| damaged(key.version))?);
             }
         }
-        known.until = Some(clock::now() + BELIEVED_FOR);
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ impl World {
     }
 
     fn put_kms(&self, target: &str, more: &[(&str, &str)], body: &[u8]) -> Answer {
-        let headers = [&[(METHOD, "aws:kms")], more].concat();
+        let headers = [&[(METHOD, "aws:kms")][..], more].concat();
         self.client.ask_with("PUT", target, &headers, body)
     }
 
@@ -96,18 +96,19 @@ fn what_names_no_key_or_says_it_wrong_is_refused() {
     world.key("k", creation(""));
     let context = |json: &str| STANDARD.encode(json);
     let (good, bad) = (context(r#"{"a":"b"}"#), context(r#"{"a":1}"#));
+    let (good, bad) = (&good[..], &bad[..]);
     let other = "arn:aws:kms:eu-west-1:1:key/k";
     for (headers, code) in [
         (&[(METHOD, "aws:kms"), (KEY, "none")][..], "KMS.NotFoundException"),
         (&[(METHOD, "aws:kms"), (KEY, "a b")], "KMS.NotFoundException"),
         (&[(METHOD, "aws:kms"), (KEY, other)], "KMS.NotFoundException"),
         (&[(METHOD, "aws:kms"), (CONTEXT, "{}")], "InvalidArgument"),
-        (&[(METHOD, "aws:kms"), (CONTEXT, &bad)], "InvalidArgument"),
+        (&[(METHOD, "aws:kms"), (CONTEXT, bad)], "InvalidArgument"),
         (&[(METHOD, "aws:kms"), (BUCKET_KEY, "yes")], "InvalidArgument"),
         (&[(METHOD, "aws:kms:dsse"), (KEY, "k")], "NotImplemented"),
         (&[(METHOD, "aws:kms:dsse")], "NotImplemented"),
         (&[(METHOD, "AES256"), (KEY, "k")], "InvalidArgument"),
-        (&[(METHOD, "AES256"), (CONTEXT, &good)], "InvalidArgument"),
+        (&[(METHOD, "AES256"), (CONTEXT, good)], "InvalidArgument"),
         (&[(KEY, "k")], "InvalidArgument"),
         (&[(METHOD, "aes:kms")], "InvalidArgument"),
         (
@@ -125,8 +126,8 @@ fn what_names_no_key_or_says_it_wrong_is_refused() {
     assert_eq!(world.get("/bucket/k").code(), "NoSuchKey", "nothing was written");
     // A context and a wish for bucket keys are told again; the context only to who writes.
     let put =
-        world.put_kms("/bucket/k", &[(KEY, "k"), (CONTEXT, &good), (BUCKET_KEY, "true")], b"x");
-    assert_eq!((&put.headers[CONTEXT], &put.headers[BUCKET_KEY][..]), (&good, "true"));
+        world.put_kms("/bucket/k", &[(KEY, "k"), (CONTEXT, good), (BUCKET_KEY, "true")], b"x");
+    assert_eq!((&put.headers[CONTEXT][..], &put.headers[BUCKET_KEY][..]), (good, "true"));
     let got = world.get("/bucket/k");
     assert_eq!((&got.body[..], &got.headers[BUCKET_KEY][..]), (&b"x"[..], "true"));
     assert!(!got.headers.contains_key(CONTEXT));
@@ -179,7 +180,7 @@ fn uploads_and_copies_have_keys_of_their_own() {
     world.key("two", creation(""));
     let body = noise(6 * MIB + 3);
     let context = STANDARD.encode(r#"{"what":"upload"}"#);
-    let wish = [(METHOD, "aws:kms"), (KEY, "one"), (CONTEXT, &context)];
+    let wish = [(METHOD, "aws:kms"), (KEY, "one"), (CONTEXT, &context[..])];
     let begun = world.client.ask_with("POST", "/bucket/k?uploads=", &wish, b"");
     assert_eq!((named(&begun), &begun.headers[CONTEXT]), (("aws:kms", "one"), &context));
     let id = begun.element("UploadId").unwrap();
@@ -204,7 +205,8 @@ fn uploads_and_copies_have_keys_of_their_own() {
         (&[(METHOD, "AES256")], ("AES256", "")),
         (&[], ("", "")),
     ] {
-        let copied = world.client.ask_with("PUT", "/bucket/copy", &[&[source], wish].concat(), b"");
+        let copied =
+            world.client.ask_with("PUT", "/bucket/copy", &[&[source][..], wish].concat(), b"");
         assert_eq!((copied.status, named(&copied)), (200, told), "{}", copied.text());
         let got = world.get("/bucket/copy");
         assert!(got.body == body);
