@@ -24,8 +24,8 @@ pub const DELETE_DAYS_DEFAULT: u32 = 30;
 /// The id of a key that is given none: a random UUID (RFC 9562, version 4).
 pub fn new_id() -> String {
     let mut bytes: [u8; 16] = clock::random();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let text = hex::encode(bytes);
     let fields = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]];
     fields.join("-")
