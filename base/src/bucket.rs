@@ -42,7 +42,10 @@
 //! ([`keeper_number`](crate::class::keeper_number)): raw ops and other classes may only read them.
 //!
 //! **The keys** `encryption.keys` in pool `s3.meta`: `k/` version (4, BE) holds a [`SealedKey`], one of the cluster's
-//! keys for encrypted bodies.
+//! keys for encrypted bodies; `w/` the least version (4, LE) that bodies are to be written with, if somebody asked for
+//! a new one.
+//!
+//! **The key ring** `encryption.kms` in pool `s3.meta`: `k/` id holds a [`KmsKey`]; the xattr `kms` how many there are.
 //!
 //! Invariants:
 //! - an entry is there if and only if its detail is (a delete marker has none); both change in one
@@ -70,6 +73,7 @@ mod events;
 mod garbage;
 mod index;
 mod keys;
+mod kms;
 mod list;
 mod locks;
 mod multipart;
@@ -173,7 +177,7 @@ pub const METHODS: [Method; 33] = methods! { CLASS;
 };
 
 /// The methods of the registry objects.
-pub const REGISTRY_METHODS: [Method; 18] = methods! { REGISTRY_CLASS;
+pub const REGISTRY_METHODS: [Method; 23] = methods! { REGISTRY_CLASS;
     "create" Write registry::create,
     "ready" Write registry::ready,
     "condemn" Write registry::condemn,
@@ -190,6 +194,11 @@ pub const REGISTRY_METHODS: [Method; 18] = methods! { REGISTRY_CLASS;
     "set_account" Write registry::set_account,
     "keys" Read keys::keys,
     "add_key" Write keys::add_key,
+    "wanted_key" Read keys::wanted_key,
+    "want_key" Write keys::want_key,
+    "kms_key" Read kms::key,
+    "kms_keys" Read kms::keys,
+    "kms_change" Write kms::change,
     "limits" Read registry::limits,
     "set_limits" Write registry::set_limits,
 };

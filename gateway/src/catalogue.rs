@@ -152,6 +152,12 @@ pub trait Catalogue {
     fn cluster_keys(&self) -> Later<'_, Vec<SealedKey>>;
     /// Adds one, if its version is the next; all keys then.
     fn add_cluster_key(&self, key: SealedKey) -> Later<'_, Vec<SealedKey>>;
+    /// The least version that bodies are to be written with; 0 if nobody asked for a new one.
+    fn wanted_cluster_key(&self) -> Later<'_, u32>;
+    /// A key of the key ring, as it is stored.
+    fn kms_key<'a>(&'a self, id: &'a str) -> Later<'a, Option<KmsKey>>;
+    /// Changes one.
+    fn change_kms(&self, change: ChangeKms) -> Later<'_, Result<KmsKey, KmsRefusal>>;
     /// Where the data of a new bucket goes that names this placement, or none (an empty name).
     fn placement(&self, name: &str) -> Option<Placement>;
     /// The names of all placements.

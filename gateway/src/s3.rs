@@ -34,6 +34,7 @@ pub mod xml;
 
 use crate::catalogue::Catalogue;
 use crate::catalogue::limits::of_bucket;
+use crate::crypt::kms::NamedKeys;
 use crate::crypt::ring::Ring;
 use crate::http::body::ResponseBody;
 use crate::http::network::{self, Network};
@@ -115,6 +116,8 @@ pub struct Service {
     pub identities: crate::iam::lookup::Lookup,
     /// The cluster's keys for encrypted bodies.
     pub ring: Ring,
+    /// Named keys for encrypted bodies.
+    pub kms: NamedKeys,
     /// Records of requests that wait for their delivery.
     pub access_log: Arc<logging::deliver::AccessLog>,
 }

@@ -7,6 +7,7 @@ use crate::catalogue::flat::Flat;
 use crate::catalogue::sweep::Sweep;
 use crate::catalogue::{Catalogue, Commons};
 use crate::cluster::Cluster;
+use crate::crypt::kms::NamedKeys;
 use crate::crypt::ring::Ring;
 use crate::http::listener;
 use crate::iam::lookup::Lookup;
@@ -144,6 +145,7 @@ where
             calendar,
             identities: Lookup::default(),
             ring: Ring::default(),
+            kms: NamedKeys::default(),
             access_log,
         });
         spawn_local(deliver::run(service.clone(), shutdown.clone()));

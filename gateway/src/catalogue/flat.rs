@@ -676,6 +676,29 @@ impl<C: Cluster> Catalogue for Flat<C> {
         )
     }
 
+    fn wanted_cluster_key(&self) -> Later<'_, u32> {
+        Box::pin(self.registry(KEYS_OBJECT.to_owned(), "wanted_key", &Nothing {}))
+    }
+
+    fn kms_key<'a>(&'a self, id: &'a str) -> Later<'a, Option<KmsKey>> {
+        Box::pin(async move {
+            let read = ReadKms { id: id.to_owned() };
+            match self.registry(KMS_OBJECT.to_owned(), "kms_key", &read).await {
+                // Nobody has made any key yet.
+                Err(CatalogueError::Cluster(Error::NotFound(_))) => Ok(None),
+                key => key,
+            }
+        })
+    }
+
+    fn change_kms(&self, change: ChangeKms) -> Later<'_, Result<KmsKey, KmsRefusal>> {
+        Box::pin(async move {
+            let outcome: KmsOutcome =
+                self.registry(KMS_OBJECT.to_owned(), "kms_change", &change).await?;
+            Ok(outcome.into_result())
+        })
+    }
+
     fn placement(&self, name: &str) -> Option<Placement> {
         self.cluster.placement(name)
     }

@@ -82,6 +82,41 @@ impl MemoryCluster {
         });
     }
 
+    /// Changes what lies in the omap of an object that is there.
+    #[cfg(test)]
+    pub(crate) fn set_omap(&self, pool: Place, object: &str, key: Bytes, value: Bytes) {
+        self.locked(|objects| {
+            if let Some(stored) = objects.objects.get_mut(&(pool, object.to_owned())) {
+                stored.class.omap.insert(key, value);
+            }
+        });
+    }
+
+    /// As [`Cluster::operate`], at once.
+    pub fn operate_now(
+        &self,
+        pool: Place,
+        object: String,
+        ops: &[Op],
+        read_only: bool,
+    ) -> Result<Vec<OpResult>, Error> {
+        self.locked(|objects| {
+            objects.requests += 1;
+            if let Some(error) = objects.fault.as_ref().and_then(|f| f(pool, &object, ops)) {
+                return Err(error);
+            }
+            let name = (pool, object);
+            let mut stored = objects.objects.get(&name).cloned().unwrap_or_default();
+            let results =
+                ops.iter().map(|op| run(&mut stored, op, read_only)).collect::<Result<_, _>>()?;
+            match stored.class.exists {
+                true => objects.objects.insert(name, stored),
+                false => objects.objects.remove(&name),
+            };
+            Ok(results)
+        })
+    }
+
     /// How many requests were run.
     pub fn requests(&self) -> u64 {
         self.locked(|objects| objects.requests)
@@ -99,23 +134,7 @@ impl Cluster for MemoryCluster {
         Box::pin(async move {
             // A real cluster answers later: let others run in between, as they will then.
             tokio::task::yield_now().await;
-            self.locked(|objects| {
-                objects.requests += 1;
-                if let Some(error) = objects.fault.as_ref().and_then(|f| f(pool, &object, &ops)) {
-                    return Err(error);
-                }
-                let name = (pool, object);
-                let mut stored = objects.objects.get(&name).cloned().unwrap_or_default();
-                let results = ops
-                    .iter()
-                    .map(|op| run(&mut stored, op, read_only))
-                    .collect::<Result<_, _>>()?;
-                match stored.class.exists {
-                    true => objects.objects.insert(name, stored),
-                    false => objects.objects.remove(&name),
-                };
-                Ok(results)
-            })
+            self.operate_now(pool, object, &ops, read_only)
         })
     }
 

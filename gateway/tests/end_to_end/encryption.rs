@@ -20,7 +20,7 @@ const MANAGED: (&str, &str) = ("x-amz-server-side-encryption", "AES256");
 const MIB: usize = 1 << 20;
 
 /// The headers of a client's key, in the names of a request or of the source of a copy.
-fn customer(byte: u8, source: bool) -> Vec<(String, String)> {
+pub(crate) fn customer(byte: u8, source: bool) -> Vec<(String, String)> {
     let key = [byte; 32];
     let beginning = if source { "x-amz-copy-source" } else { "x-amz" };
     let name = |end: &str| format!("{beginning}-server-side-encryption-customer-{end}");
@@ -32,7 +32,7 @@ fn customer(byte: u8, source: bool) -> Vec<(String, String)> {
 }
 
 impl World {
-    fn with_headers(
+    pub(crate) fn with_headers(
         &self,
         method: &str,
         target: &str,
@@ -139,7 +139,7 @@ fn a_bucket_can_encrypt_by_default() {
     assert_eq!(world.client.ask("DELETE", "/bucket?encryption=", b"").status, 204);
     assert!(!world.client.ask("PUT", "/bucket/k", b"x").headers.contains_key(MANAGED.0));
     for (name, value, code) in [
-        (MANAGED.0, "aws:kms", "NotImplemented"),
+        (MANAGED.0, "aws:kms:dsse", "NotImplemented"),
         (MANAGED.0, "DES", "InvalidArgument"),
         ("x-amz-server-side-encryption-aws-kms-key-id", "k", "InvalidArgument"),
     ] {

@@ -263,7 +263,8 @@ fn checked(
             (text, &[])
         }
         document::ENCRYPTION => {
-            encryption::parse_default(&text)?;
+            let default = encryption::default::ByDefault::parse(&text)?;
+            default.check(&call.service.settings.region)?;
             (text, &[])
         }
         _ => return Err(Code::InternalError.into()),

@@ -123,7 +123,7 @@ pub(super) async fn create(permit: Permit, call: &mut Call) -> S3Result<Answer> 
     xml.value("UploadId", id);
     xml.close("InitiateMultipartUploadResult");
     let mut answer = response::xml(xml);
-    encryption::set_headers(answer.headers_mut(), call, encryption.as_ref());
+    encryption::set_made_headers(answer.headers_mut(), call, encryption.as_ref());
     if let Some(algorithm) = announced.algorithm {
         let headers = answer.headers_mut();
         response::set(headers, "x-amz-checksum-algorithm", algorithm.name());

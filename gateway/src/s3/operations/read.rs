@@ -124,7 +124,7 @@ pub(in crate::s3) async fn head(permit: ObjectPermit, call: &mut Call) -> S3Resu
     let read = ReadObject::parse(call)?;
     let Admitted { bucket, found, .. } = permit.read(call, false).await?;
     // Who has not the key learns nothing but that it is needed.
-    encryption::of_object(call, &bucket, &found.detail).await?;
+    encryption::of_description(call, &bucket, &found.detail).await?;
     let Opened { found, .. } = large::resolve(call, bucket.clone(), found, false).await?;
     check(&read, &found)?;
     let stretch = stretch(&read, &found)?;

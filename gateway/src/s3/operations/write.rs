@@ -151,7 +151,7 @@ pub(super) async fn put(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let headers = answer.headers_mut();
     response::set(headers, "etag", &response::quoted(&made.entry.etag));
     response::set_checksum(headers, made.detail_checksum.as_ref());
-    encryption::set_headers(headers, call, made.encryption.as_ref());
+    encryption::set_made_headers(headers, call, made.encryption.as_ref());
     let tags = tags.unwrap_or_default();
     set_expiration(headers, call, permit.rules(), &key, &made.entry, &tags);
     versioning::set_made(&mut answer, &bucket, &made.entry);
