@@ -384,7 +384,7 @@ fn log_in(service: &Service, head: &Head) -> SwiftResult<Answer> {
         SwiftError::bad_request("The address to go on with is made of the Host header.")
     })?;
     let token = token::make(&user, &access_key, head.now_ms / 1000 + token::LIFE_SECS);
-    let scheme = if service.https { "https" } else { "http" };
+    let scheme = if head.peer.secure { "https" } else { "http" };
     let account = uri::encoded(user.account().as_bytes(), false);
     let mut answer = respond::empty(StatusCode::OK);
     let headers = answer.headers_mut();

@@ -17,6 +17,13 @@ impl World {
     }
 }
 
+impl Swift<'_> {
+    /// GET as a proxy hands it on.
+    fn ask_from(&self, address: &str, path: &str) -> u16 {
+        self.status("GET", path, &[("x-forwarded-for", address)])
+    }
+}
+
 #[test]
 fn members_are_owners_or_have_what_is_granted() {
     let world = World::new();
@@ -214,6 +221,10 @@ fn signed_urls_open_one_object_for_one_method() {
         nobody.status("GET", &format!("/bucket/a.txt?{far}&temp_url_ip_range=10.0.0.0/8"), &[]),
         401
     );
+    // The one that a trusted proxy tells counts, not the proxy's own.
+    let far = format!("/bucket/a.txt?{far}&temp_url_ip_range=10.0.0.0/8");
+    assert_eq!(nobody.ask_from("10.1.2.3", &far), 200);
+    assert_eq!(nobody.ask_from("11.1.2.3", &far), 401);
     let text = format!("ip=127.0.0.0/8\nGET\n{end}\n/v1/AUTH_u/bucket/a.txt");
     let near = signed("k1", &text, end);
     assert_eq!(
@@ -229,4 +240,45 @@ fn signed_urls_open_one_object_for_one_method() {
     };
     assert_eq!(get("k1").text(), "secret");
     assert_eq!(get("k2").status, 401);
+}
+
+#[test]
+fn only_trusted_proxies_say_who_asks() {
+    let shared = crate::shared();
+    let settings = store_gateway::s3::Settings {
+        trusted_proxies: vec![],
+        ..store_gateway::s3::Settings::clone(&shared.settings)
+    };
+    let world = World::with(crate::Shared { settings: settings.into(), ..shared });
+    let (owner, nobody) = (world.swift("u"), world.no_token());
+    assert_eq!(owner.ask("PUT", "/bucket/o", b"body").status, 201);
+    assert_eq!(owner.status("POST", "", &[("x-account-meta-temp-url-key", "k")]), 204);
+    let end = store_shell::clock::timestamp().millis() / 1000 + 60;
+    let url = |range: &str| {
+        let text = format!("ip={range}\nGET\n{end}\n/v1/AUTH_u/bucket/o");
+        format!("/bucket/o?{}&temp_url_ip_range={range}", signed("k", &text, end))
+    };
+    assert_eq!(nobody.ask_from("10.1.2.3", &url("10.0.0.0/8")), 401);
+    assert_eq!(nobody.ask_from("10.1.2.3", &url("127.0.0.0/8")), 200);
+    let logged_in = |headers: &[(&str, &str)]| {
+        let headers = [&[("x-auth-user", "u"), ("x-auth-key", "usecret")], headers].concat();
+        world.plain("GET", "/auth/v1.0", &headers, b"").headers["x-storage-url"].clone()
+    };
+    assert!(logged_in(&[("x-forwarded-proto", "https")]).starts_with("http://"));
+}
+
+#[test]
+fn who_answers_is_not_chosen_by_two_hosts() {
+    let world = World::new();
+    assert_eq!(world.swift("u").ask("PUT", "/bucket/o", b"body").status, 201);
+    for path in ["/info", "/v1/AUTH_u/bucket/o", "/bucket/o"] {
+        for host in ["AUTH_u.s3.test", "bucket.web.localhost", "h"] {
+            let answer = world.plain("GET", path, &[("host", host)], b"");
+            assert_eq!((answer.status, answer.code().as_str()), (400, "InvalidRequest"), "{path}");
+        }
+    }
+    // One that a trusted proxy hands on over TLS goes on over TLS.
+    let headers = [("x-auth-user", "u"), ("x-auth-key", "usecret"), ("x-forwarded-proto", "https")];
+    let url = world.plain("GET", "/auth/v1.0", &headers, b"").headers["x-storage-url"].clone();
+    assert!(url.starts_with("https://"), "{url}");
 }
