@@ -110,7 +110,7 @@ fn tokens_are_given_to_those_with_a_key() {
     let info = world.plain("GET", "/info", &[], b"");
     assert_eq!(info.status, 200);
     assert!(info.text().contains("\"container_listing_limit\":10000"), "{}", info.text());
-    assert!(info.text().contains("\"slo\"") && !info.text().contains("formpost"));
+    assert!(info.text().contains("\"slo\"") && !info.text().contains("container_sync"));
 }
 
 #[test]
