@@ -341,9 +341,9 @@ mod tests {
         assert_eq!(keys.display_name("u").as_deref(), Some("u"));
         assert_eq!(keys.display_name("AK"), None);
         assert_eq!(keys.account("u").map(|account| account.admin), Some(true));
-        let sealed = keys.seal("NEW", "its secret").expect("there is a key");
-        assert_eq!(keys.unseal("NEW", &sealed).as_deref(), Some("its secret"));
-        assert_eq!(keys.unseal("OTHER", &sealed), None);
+        let new = keys.seal("NEW", "its secret").expect("there is a key");
+        assert_eq!(keys.unseal("NEW", &new).as_deref(), Some("its secret"));
+        assert_eq!(keys.unseal("OTHER", &new), None);
         assert_eq!(keys.keys_of("u"), [("AK".to_owned(), found)]);
         for absent in ["MOVED", "OFF", "none"] {
             assert!(keys.user(absent).is_none(), "{absent}");
