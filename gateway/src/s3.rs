@@ -104,8 +104,6 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// Memory for bodies.
     pub budget: Budget,
-    /// Whether clients come over TLS.
-    pub https: bool,
     /// Derived keys.
     pub signing_keys: RefCell<auth::SigningKeys>,
     /// The rules of buckets.
@@ -154,15 +152,24 @@ pub type Answer = Response<ResponseBody>;
 
 impl Service {
     /// Answers a request.
-    pub async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Answer {
-        if let Some(bucket) = website::serve::bucket_of(&request, &self.settings.website_domains) {
-            return website::serve::handle(self, request, bucket).await;
-        }
-        if crate::swift::is_meant(&request, &self.settings.domains) {
-            return crate::swift::handle(self, request).await;
-        }
-        if crate::iam::is_meant(&request, &self.settings.domains) {
-            return crate::iam::handle(self, request).await;
+    pub async fn handle(self: Rc<Self>, mut request: Request<Incoming>) -> Answer {
+        // Whatever protocol it turns out to be: conditions on addresses are about the client, not its proxy.
+        let peer = request.extensions().get().copied().unwrap_or_default();
+        let origin = network::origin(peer, request.headers(), &self.settings.trusted_proxies);
+        request.extensions_mut().insert(origin);
+        // Hosts choose who answers. Of two none is chosen, and S3 refuses the request.
+        let hosts = request.headers().get_all(http::header::HOST).iter().count();
+        if hosts <= 1 {
+            let domains = &self.settings.website_domains;
+            if let Some(bucket) = website::serve::bucket_of(&request, domains) {
+                return website::serve::handle(self, request, bucket).await;
+            }
+            if crate::swift::is_meant(&request, &self.settings.domains) {
+                return crate::swift::handle(self, request).await;
+            }
+            if crate::iam::is_meant(&request, &self.settings.domains) {
+                return crate::iam::handle(self, request).await;
+            }
         }
         let started = clock::now();
         let request_id = format!("{:016X}", clock::random_u64());
@@ -237,11 +244,7 @@ impl Service {
             target,
             now_ms: clock::timestamp().millis(),
             request_id: request_id.to_owned(),
-            peer: network::origin(
-                parts.extensions.get().copied().unwrap_or_default(),
-                &parts.headers,
-                &self.settings.trusted_proxies,
-            ),
+            peer: parts.extensions.get().copied().unwrap_or_default(),
             method: parts.method,
             headers: parts.headers,
         })

@@ -139,7 +139,6 @@ where
             settings: shared.settings,
             metrics: shared.metrics,
             budget: shared.budget,
-            https: shared.tls.is_some(),
             signing_keys: RefCell::new(SigningKeys::default()),
             rules: RulesCache::default(),
             calendar,

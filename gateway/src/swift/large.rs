@@ -270,10 +270,16 @@ async fn open_segment(
     length: u64,
     depth: usize,
 ) -> S3Result<LocalBoxStream<'static, S3Result<Bytes>>> {
-    let SegmentSource::Object { container, object, etag, first, nested } = &segment.source else {
-        let SegmentSource::Data(data) = &segment.source else { unreachable!("two kinds") };
-        let bytes = data.slice(offset as usize..(offset + length) as usize);
-        return Ok(stream::iter([Ok(bytes)]).boxed_local());
+    let (container, object, etag, first, nested) = match &segment.source {
+        SegmentSource::Object { container, object, etag, first, nested } => {
+            (container, object, etag, *first, *nested)
+        }
+        SegmentSource::Data(data) => {
+            let end = offset.saturating_add(length).min(data.len() as u64);
+            // Stretches are cut by the length of the data, so they are inside.
+            let bytes = data.slice(offset.min(end) as usize..end as usize);
+            return Ok(stream::iter([Ok(bytes)]).boxed_local());
+        }
     };
     let path = format!("/{container}/{object}");
     let call = &reader.call;
@@ -288,12 +294,12 @@ async fn open_segment(
     let symlink::Followed { bucket, found, .. } =
         symlink::follow(call, bucket, found, true).await.map_err(unreadable)?;
     let same = etag.as_ref().is_none_or(|etag| *etag == found.entry.etag.to_string());
-    let first = first + offset;
-    if !same || first + length > found.entry.size {
+    let first = first.saturating_add(offset);
+    if !same || first.saturating_add(length) > found.entry.size {
         return Err(broken(&path));
     }
     if let Body::Segments { manifest } = &found.detail.body {
-        let inner = parse_stored(manifest).filter(|_| *nested && depth + 1 < DEPTH_MAX);
+        let inner = parse_stored(manifest).filter(|_| nested && depth + 1 < DEPTH_MAX);
         let inner = Rc::new(inner.ok_or_else(|| broken(&path))?);
         return Ok(bytes_of(reader, inner, first, length, depth + 1));
     }
@@ -333,7 +339,7 @@ fn parse_segment(segment: &Map<String, Value>) -> Option<Segment> {
         Some(range) => {
             let (first, last) = range.split_once('-')?;
             let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-            (first, last.checked_sub(first)? + 1)
+            (first, last.checked_sub(first)?.checked_add(1)?)
         }
         None => (0, bytes),
     };

@@ -9,6 +9,7 @@ use crate::catalogue::Bucket;
 use crate::http::body::ResponseBody;
 use crate::s3::access::Admitted;
 use crate::s3::conditions::ReadCondition;
+use crate::s3::encryption;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::range::Range;
 use crate::s3::{Answer, response, uri};
@@ -128,6 +129,8 @@ async fn shown(
         true => Opened::raw(followed.bucket, followed.found),
         false => large::open(call, followed.bucket, followed.found).await?,
     };
+    // Who has not the key that the object was sealed with learns nothing but that it is needed.
+    encryption::of_object(call, &opened.bucket, &opened.found.detail).await?;
     let located = |error: SwiftError| match &location {
         Some(path) => match HeaderValue::from_str(path) {
             Ok(value) => error.header(http::header::CONTENT_LOCATION, value),

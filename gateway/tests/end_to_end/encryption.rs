@@ -217,6 +217,34 @@ fn who_has_not_the_clients_key_gets_nothing() {
 }
 
 #[test]
+fn a_link_tells_no_more_than_what_it_leads_to() {
+    let world = World::new();
+    let (mine, other) = (customer(1, false), customer(2, false));
+    let described = [&mine[..], &[("x-amz-meta-a".to_owned(), "1".to_owned())]].concat();
+    assert_eq!(world.with_headers("PUT", "/bucket/k", &described, &noise(50)).status, 200);
+    let link = [("x-symlink-target", "bucket/k")];
+    assert_eq!(world.swift("u").status("PUT", "/bucket/link", &link), 201);
+    for method in ["HEAD", "GET"] {
+        for keys in [&[][..], &other] {
+            let refused = world.with_headers(method, "/bucket/link", keys, b"");
+            assert_eq!(refused.status, 400, "{method}");
+            assert!(!refused.headers.contains_key("x-amz-meta-a"), "{method}");
+        }
+        let got = world.with_headers(method, "/bucket/link", &mine, b"");
+        assert_eq!((got.status, got.headers["x-amz-meta-a"].as_str()), (200, "1"), "{method}");
+        let swift = world.swift("u");
+        for path in ["/bucket/k", "/bucket/link"] {
+            let refused = swift.ask(method, path, b"");
+            assert_eq!(refused.status, 400, "{method} {path}");
+            assert!(!refused.headers.contains_key("x-object-meta-a"), "{method} {path}");
+            let keys: Vec<(&str, &str)> = mine.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+            let got = swift.with(method, path, &keys, b"");
+            assert_eq!((got.status, got.headers["x-object-meta-a"].as_str()), (200, "1"));
+        }
+    }
+}
+
+#[test]
 fn parts_share_a_key_and_keep_their_sizes() {
     let world = World::new();
     let (mine, other) = (customer(1, false), customer(2, false));

@@ -16,6 +16,7 @@ mod notify;
 mod quota;
 mod swift;
 mod swift_access;
+mod swift_forms;
 mod swift_large;
 mod swift_more;
 mod versions;
