@@ -92,11 +92,11 @@ def work_through_a_loss(cluster, victim, jobs):
 class Job:
     """A client at work on a folder: what the folder holds changes from round to round."""
 
-    def __init__(self, cluster, folder):
+    def __init__(self, cluster, folder, files=FILES):
         self.cluster, self.folder = cluster, pathlib.Path(folder)
         self.source, self.back = self.folder / "source", self.folder / "back"
         self.source.mkdir(parents=True)
-        tree(self.source, FILES)
+        tree(self.source, files)
 
     def change(self, n):
         """Something new, something replaced, something gone."""
@@ -275,7 +275,7 @@ class S3fs(Job):
     """Files are copied in, replaced, appended to, renamed and removed; a second mount sees what the first wrote."""
 
     def __init__(self, cluster, folder, point):
-        super().__init__(cluster, folder)
+        super().__init__(cluster, folder, files=12)
         self.point = point
         (self.source / "appended").write_bytes(b"")
 
@@ -284,7 +284,9 @@ class S3fs(Job):
         with open(self.source / "appended", "ab") as file:
             file.write(b"line %d\n" % n)
         if n == 0:
-            shutil.copytree(self.source, self.point, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            for path in sorted(self.source.rglob("*")):
+                to = self.point / path.relative_to(self.source)
+                to.mkdir() if path.is_dir() else shutil.copyfile(path, to)
             return
         shutil.copyfile(self.source / f"new {n}", self.point / "under way")
         os.rename(self.point / "under way", self.point / f"new {n}")
