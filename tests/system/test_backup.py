@@ -53,9 +53,11 @@ class Loss:
     def run(self):
         try:
             time.sleep(KILL_AFTER_SECONDS)
+            killed = self.cluster.pids()[self.victim]
             self.cluster.kill(self.victim)
             time.sleep(AWAY_SECONDS)
             self.cluster.start_role(self.victim)
+            assert self.cluster.pids()[self.victim] != killed, "it was not away"
         except Exception as error:  # Told by the test, not by a thread.
             self.error = error
         finally:

@@ -306,7 +306,9 @@ def test_static_large_objects_of_segments_of_both(alice, own):
     got = alice.s3.get_object(Bucket=own, Key="large")
     assert got["Body"].read() == whole and got["ContentLength"] == len(whole)
     assert got["Metadata"] == {"a": "b"} and got["ContentType"] == "text/x"
-    assert got["ETag"].strip('"') == headers["etag"].strip('"')
+    # Over S3 the tag has the number of segments, in listings too: clients see that it is no MD5 of the bytes.
+    assert got["ETag"] == f'"{headers["etag"].strip(chr(34))}-3"'
+    assert {o["Key"]: o["ETag"] for o in alice.s3.list_objects_v2(Bucket=own)["Contents"]}["large"] == got["ETag"]
     for first, last in ((5, 14), (MIB, MIB + 30), (len(whole) - 80, len(whole) - 1)):
         assert s3_body(alice, own, "large", Range=f"bytes={first}-{last}") == whole[first:last + 1]
     assert status_of(alice.s3.get_object, Bucket=own, Key="large", IfNoneMatch=got["ETag"]) == 304
@@ -369,7 +371,9 @@ def test_uploads_in_parts_are_plain_objects_to_swift(alice, own):
     headers, body = alice.swift.get_object(own, "k")
     assert body == whole and headers["content-type"] == "text/x" and headers["x-object-meta-a"] == "b"
     assert headers["etag"] == tag.strip('"') and tag.endswith('-3"')
-    assert "x-static-large-object" not in headers
+    # So clients see that the tag is no MD5 of the bytes. Of segments there are none.
+    assert headers["x-static-large-object"] == "True"
+    assert "x-static-large-object" not in alice.swift.head_object(own, "k")
     asked = {"Range": f"bytes={5 * MIB - 4}-{5 * MIB + 3}"}
     assert alice.swift.get_object(own, "k", headers=asked)[1] == whole[5 * MIB - 4:5 * MIB + 4]
     line, = alice.swift.get_container(own)[1]
@@ -378,6 +382,40 @@ def test_uploads_in_parts_are_plain_objects_to_swift(alice, own):
     alice.swift.copy_object(own, "k", destination=f"/{own}/copied")
     head = alice.s3.head_object(Bucket=own, Key="copied")
     assert head["ETag"] == f'"{hashlib.md5(whole).hexdigest()}"' and head["Metadata"] == {"a": "b"}
+
+
+def test_command_lines_read_what_the_other_protocol_wrote(cluster, alice, own, tmp_path):
+    """`swift download`, `s3cmd get` and rclone hold what they read against its tag, where that is an MD5."""
+    pieces = [os.urandom(5 * MIB), os.urandom(MIB + 1)]
+    whole = b"".join(pieces)
+    parts_over_s3(alice, own, "parts", pieces)
+    alice.s3.put_object(Bucket=own, Key="plain", Body=pieces[1])
+    source = tmp_path / "file"
+    source.write_bytes(whole)
+    credentials = alice.s3._request_signer._credentials
+    env = {"ST_USER": credentials.access_key, "ST_KEY": credentials.secret_key}
+    swift = lambda *words: cluster.run("swift", *words, env=env, cwd=tmp_path)
+    swift("upload", own, "file", "--object-name", "static", "--use-slo", "--segment-size", "2000000")
+    swift("upload", own, "file", "--object-name", "dynamic", "--segment-size", "2000000", "--use-dlo")
+    for key, body in (("parts", whole), ("plain", pieces[1])):
+        swift("download", own, key, "--output", "got")
+        assert (tmp_path / "got").read_bytes() == body, key
+    swift("delete", own, "parts")
+    assert status_of(alice.s3.head_object, Bucket=own, Key="parts") == 404
+    config = tmp_path / "s3cfg"
+    host = cluster.env["AWS_ENDPOINT_URL"].removeprefix("http://")
+    config.write_text(f"[default]\naccess_key = {env['ST_USER']}\nsecret_key = {env['ST_KEY']}\n"
+                      f"host_base = {host}\nhost_bucket = {host}\nuse_https = False\n")
+    rclone = {"RCLONE_CONFIG": str(tmp_path / "none"), "RCLONE_CONFIG_R_TYPE": "s3", "RCLONE_CONFIG_R_PROVIDER": "Other",
+              "RCLONE_CONFIG_R_ENDPOINT": cluster.env["AWS_ENDPOINT_URL"],
+              "RCLONE_CONFIG_R_ACCESS_KEY_ID": env["ST_USER"], "RCLONE_CONFIG_R_SECRET_ACCESS_KEY": env["ST_KEY"]}
+    for key in ("static", "dynamic"):
+        cluster.run("s3cmd", "-c", config, "--no-progress", "--force", "get", f"s3://{own}/{key}", tmp_path / "got")
+        assert (tmp_path / "got").read_bytes() == whole, key
+        cluster.run("rclone", "copyto", f"r:{own}/{key}", tmp_path / "got", "--retries", "1", "--ignore-times", env=rclone)
+        assert (tmp_path / "got").read_bytes() == whole, key
+        alice.s3.download_file(own, key, str(tmp_path / "got"))
+        assert (tmp_path / "got").read_bytes() == whole, key
 
 
 # --- copies ----------------------------------------------------------------------------------------
