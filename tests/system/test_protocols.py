@@ -1,25 +1,17 @@
 """What one protocol writes, the other reads: python-swiftclient and boto3 on the same objects.
 
-Every test goes both ways, and holds the gateway to what `gateway/docs/swift.md` says of the mapping.
+Every test goes both ways, and holds the gateway to what `gateway/docs/swift.md` says of the mapping. Large objects and
+access have files of their own.
 """
 
 import hashlib
-import json
 import os
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError
-from swiftclient.client import Connection
-from swiftclient.exceptions import ClientException
+from both import MIB, alice, bob, own, s3_body, status_of  # noqa: F401 (fixtures)
 from test_lifecycle import gateway, until
 
-MIB = 1 << 20
 # Around what lies in the index (32 KiB), around one data object, and of several.
 SIZES = [0, 1, 32 << 10, (32 << 10) + 1, MIB, 5 * MIB + 3]
 # A day of the gateway that removes what has ended, and how long that may take.
@@ -27,89 +19,7 @@ DAY = "2s"
 GONE_SECONDS_MAX = 60
 
 
-class User:
-    """Somebody over both protocols."""
-
-    def __init__(self, cluster, access_key, secret_key):
-        self.s3 = boto3.client(
-            "s3", endpoint_url=cluster.env["AWS_ENDPOINT_URL"], region_name=cluster.env["AWS_DEFAULT_REGION"],
-            aws_access_key_id=access_key, aws_secret_access_key=secret_key,
-            config=Config(s3={"addressing_style": "path"}))
-        self.swift = Connection(authurl=cluster.env["ST_AUTH"], user=access_key, key=secret_key,
-                                auth_version="1", retries=1)
-        self.account = urllib.parse.urlsplit(self.swift.get_auth()[0]).path
-
-    @property
-    def id(self):
-        return self.account.split("AUTH_")[1]
-
-    def of(self, owner):
-        """A connection to somebody else's account, as this user."""
-        url, token = self.swift.get_auth()
-        return Connection(preauthurl=url.replace(self.account, owner.account), preauthtoken=token, retries=0)
-
-
-@pytest.fixture(scope="module")
-def alice(cluster):
-    return made(cluster, "alice")
-
-
-@pytest.fixture(scope="module")
-def bob(cluster):
-    return made(cluster, "bob")
-
-
-def made(cluster, name):
-    """A user who is no administrator."""
-    keys = cluster.json("user", "create", name)["keys"][0]
-    return User(cluster, keys["access_key"], keys["secret_key"])
-
-
-@pytest.fixture
-def own(alice, request):
-    """A bucket of alice, made over S3."""
-    name = request.node.name.replace("_", "-").replace("[", "-").replace("]", "").lower()[:60].strip("-.")
-    alice.s3.create_bucket(Bucket=name)
-    return name
-
-
-def status_of(call, *words, **named):
-    """The status with which a client of either protocol fails; 200 if it does not."""
-    try:
-        call(*words, **named)
-    except ClientException as error:
-        return error.http_status
-    except ClientError as error:
-        return error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return 200
-
-
-def as_nobody(cluster, path, method="GET"):
-    """Status and body of a request without token and signature."""
-    request = urllib.request.Request(cluster.env["AWS_ENDPOINT_URL"] + path, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, b""
-
-
-def s3_body(user, bucket, key, **more):
-    return user.s3.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
-
-
-def parts_over_s3(user, bucket, key, bodies, **more):
-    """Uploads an object in parts."""
-    upload = user.s3.create_multipart_upload(Bucket=bucket, Key=key, **more)["UploadId"]
-    done = []
-    for number, body in enumerate(bodies, 1):
-        tag = user.s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=body)["ETag"]
-        done.append({"PartNumber": number, "ETag": tag})
-    return user.s3.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload,
-                                             MultipartUpload={"Parts": done})["ETag"]
-
-
-# --- plain objects ---------------------------------------------------------------------------------
+# --- plain objects --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -174,7 +84,8 @@ def test_odd_names(alice, own):
     assert [o["Key"] for o in alice.s3.list_objects_v2(Bucket=own)["Contents"]] == expected
 
 
-# --- metadata --------------------------------------------------------------------------------------
+# --- metadata -------------------------------------------------------------------------------------
+
 
 HEADERS = {"Content-Disposition": 'attachment; filename="a b.txt"', "Content-Encoding": "x-none",
            "Content-Language": "de, en", "Cache-Control": "max-age=60, private",
@@ -224,7 +135,7 @@ def test_metadata_of_containers_survives_what_s3_sets(alice, own):
     assert alice.s3.get_bucket_tagging(Bucket=own)["TagSet"] == [{"Key": "a", "Value": "b"}]
 
 
-# --- listings --------------------------------------------------------------------------------------
+# --- listings -------------------------------------------------------------------------------------
 
 
 def test_listings_with_delimiters(alice, own):
@@ -287,138 +198,7 @@ def test_buckets_and_containers(alice, bob, own):
     assert status_of(alice.swift.head_container, own) == 404
 
 
-# --- large objects ---------------------------------------------------------------------------------
-
-
-def test_static_large_objects_of_segments_of_both(alice, own):
-    """Segments from Swift, from S3 in one piece and from S3 in parts; read over S3, with ranges and conditions."""
-    small, plain, parts = os.urandom(10), os.urandom(MIB + 1), [os.urandom(5 * MIB), os.urandom(77)]
-    alice.swift.put_object(own, "seg/1", small)
-    alice.s3.put_object(Bucket=own, Key="seg/2", Body=plain)
-    tag = parts_over_s3(alice, own, "seg/3", parts).strip('"')
-    whole = small + plain + b"".join(parts)
-    segments = [{"path": f"/{own}/seg/1", "etag": hashlib.md5(small).hexdigest(), "size_bytes": 10},
-                {"path": f"/{own}/seg/2", "range": "0-"}, {"path": f"/{own}/seg/3", "etag": tag}]
-    alice.swift.put_object(own, "large", json.dumps(segments), content_type="text/x",
-                           query_string="multipart-manifest=put", headers={"X-Object-Meta-A": "b"})
-    headers, body = alice.swift.get_object(own, "large")
-    assert body == whole and headers["x-static-large-object"] == "True"
-    got = alice.s3.get_object(Bucket=own, Key="large")
-    assert got["Body"].read() == whole and got["ContentLength"] == len(whole)
-    assert got["Metadata"] == {"a": "b"} and got["ContentType"] == "text/x"
-    # Over S3 the tag has the number of segments, in listings too: clients see that it is no MD5 of the bytes.
-    assert got["ETag"] == f'"{headers["etag"].strip(chr(34))}-3"'
-    assert {o["Key"]: o["ETag"] for o in alice.s3.list_objects_v2(Bucket=own)["Contents"]}["large"] == got["ETag"]
-    for first, last in ((5, 14), (MIB, MIB + 30), (len(whole) - 80, len(whole) - 1)):
-        assert s3_body(alice, own, "large", Range=f"bytes={first}-{last}") == whole[first:last + 1]
-    assert status_of(alice.s3.get_object, Bucket=own, Key="large", IfNoneMatch=got["ETag"]) == 304
-    assert status_of(alice.s3.get_object, Bucket=own, Key="large", IfMatch='"other"') == 412
-    assert {o["Key"]: o["Size"] for o in alice.s3.list_objects_v2(Bucket=own)["Contents"]}["large"] == len(whole)
-    # A copy is a plain object, over either protocol.
-    alice.s3.copy_object(Bucket=own, Key="copied", CopySource={"Bucket": own, "Key": "large"})
-    alice.swift.copy_object(own, "large", destination=f"/{own}/copied too")
-    for key in ("copied", "copied too"):
-        told, body = alice.swift.get_object(own, key)
-        assert body == whole and "x-static-large-object" not in told and told["x-object-meta-a"] == "b"
-        assert s3_body(alice, own, key) == whole
-    # S3 deletes the manifest alone.
-    alice.s3.delete_object(Bucket=own, Key="large")
-    assert [o["name"] for o in alice.swift.get_container(own, prefix="seg/")[1]] == ["seg/1", "seg/2", "seg/3"]
-
-
-def test_a_part_copied_out_of_a_large_object(alice, own):
-    """UploadPartCopy reads what a manifest stands for."""
-    pieces = [os.urandom(3 * MIB), os.urandom(3 * MIB)]
-    for n, piece in enumerate(pieces):
-        alice.swift.put_object(own, f"p/{n}", piece)
-    whole = b"".join(pieces)
-    manifest = json.dumps([{"path": f"/{own}/p/{n}"} for n in range(2)])
-    alice.swift.put_object(own, "static", manifest, query_string="multipart-manifest=put")
-    alice.swift.put_object(own, "dynamic", b"", headers={"X-Object-Manifest": f"{own}/p/"})
-    upload = alice.s3.create_multipart_upload(Bucket=own, Key="made")["UploadId"]
-    done = []
-    for number, (source, part_range) in enumerate((("static", f"bytes=10-{5 * MIB + 9}"), ("dynamic", "bytes=0-99")), 1):
-        tag = alice.s3.upload_part_copy(
-            Bucket=own, Key="made", UploadId=upload, PartNumber=number, CopySourceRange=part_range,
-            CopySource={"Bucket": own, "Key": source})["CopyPartResult"]["ETag"]
-        done.append({"PartNumber": number, "ETag": tag})
-    alice.s3.complete_multipart_upload(Bucket=own, Key="made", UploadId=upload, MultipartUpload={"Parts": done})
-    assert alice.swift.get_object(own, "made")[1] == whole[10:5 * MIB + 10] + whole[:100]
-
-
-def test_dynamic_large_objects_over_s3(alice, own):
-    alice.s3.put_object(Bucket=own, Key="p/1", Body=b"one")
-    alice.swift.put_object(own, "p/2", b"two")
-    alice.swift.put_object(own, "d", b"", headers={"X-Object-Manifest": f"{own}/p/"})
-    assert alice.swift.get_object(own, "d")[1] == s3_body(alice, own, "d") == b"onetwo"
-    told = alice.s3.head_object(Bucket=own, Key="d")
-    assert told["ContentLength"] == 6
-    assert told["ResponseMetadata"]["HTTPHeaders"]["x-object-manifest"] == f"{own}/p/"
-    assert s3_body(alice, own, "d", Range="bytes=2-3") == b"et"
-    alice.s3.put_object(Bucket=own, Key="p/3", Body=b"three")
-    assert s3_body(alice, own, "d") == b"onetwothree"
-    alice.s3.copy_object(Bucket=own, Key="copied", CopySource={"Bucket": own, "Key": "d"})
-    assert alice.swift.get_object(own, "copied")[1] == b"onetwothree"
-    assert "x-object-manifest" not in alice.swift.head_object(own, "copied")
-    alice.swift.put_object(own, "link", b"", headers={"X-Symlink-Target": f"{own}/d"})
-    assert s3_body(alice, own, "link") == b"onetwothree"
-
-
-def test_uploads_in_parts_are_plain_objects_to_swift(alice, own):
-    bodies = [os.urandom(5 * MIB), os.urandom(5 * MIB), os.urandom(9)]
-    tag = parts_over_s3(alice, own, "k", bodies, ContentType="text/x", Metadata={"a": "b"})
-    whole = b"".join(bodies)
-    headers, body = alice.swift.get_object(own, "k")
-    assert body == whole and headers["content-type"] == "text/x" and headers["x-object-meta-a"] == "b"
-    assert headers["etag"] == tag.strip('"') and tag.endswith('-3"')
-    # So clients see that the tag is no MD5 of the bytes. Of segments there are none.
-    assert headers["x-static-large-object"] == "True"
-    assert "x-static-large-object" not in alice.swift.head_object(own, "k")
-    asked = {"Range": f"bytes={5 * MIB - 4}-{5 * MIB + 3}"}
-    assert alice.swift.get_object(own, "k", headers=asked)[1] == whole[5 * MIB - 4:5 * MIB + 4]
-    line, = alice.swift.get_container(own)[1]
-    assert (line["bytes"], line["hash"]) == (len(whole), tag.strip('"'))
-    # Copied by Swift it is in one piece, with the MD5 of its bytes.
-    alice.swift.copy_object(own, "k", destination=f"/{own}/copied")
-    head = alice.s3.head_object(Bucket=own, Key="copied")
-    assert head["ETag"] == f'"{hashlib.md5(whole).hexdigest()}"' and head["Metadata"] == {"a": "b"}
-
-
-def test_command_lines_read_what_the_other_protocol_wrote(cluster, alice, own, tmp_path):
-    """`swift download`, `s3cmd get` and rclone hold what they read against its tag, where that is an MD5."""
-    pieces = [os.urandom(5 * MIB), os.urandom(MIB + 1)]
-    whole = b"".join(pieces)
-    parts_over_s3(alice, own, "parts", pieces)
-    alice.s3.put_object(Bucket=own, Key="plain", Body=pieces[1])
-    source = tmp_path / "file"
-    source.write_bytes(whole)
-    credentials = alice.s3._request_signer._credentials
-    env = {"ST_USER": credentials.access_key, "ST_KEY": credentials.secret_key}
-    swift = lambda *words: cluster.run("swift", *words, env=env, cwd=tmp_path)
-    swift("upload", own, "file", "--object-name", "static", "--use-slo", "--segment-size", "2000000")
-    swift("upload", own, "file", "--object-name", "dynamic", "--segment-size", "2000000", "--use-dlo")
-    for key, body in (("parts", whole), ("plain", pieces[1])):
-        swift("download", own, key, "--output", "got")
-        assert (tmp_path / "got").read_bytes() == body, key
-    swift("delete", own, "parts")
-    assert status_of(alice.s3.head_object, Bucket=own, Key="parts") == 404
-    config = tmp_path / "s3cfg"
-    host = cluster.env["AWS_ENDPOINT_URL"].removeprefix("http://")
-    config.write_text(f"[default]\naccess_key = {env['ST_USER']}\nsecret_key = {env['ST_KEY']}\n"
-                      f"host_base = {host}\nhost_bucket = {host}\nuse_https = False\n")
-    rclone = {"RCLONE_CONFIG": str(tmp_path / "none"), "RCLONE_CONFIG_R_TYPE": "s3", "RCLONE_CONFIG_R_PROVIDER": "Other",
-              "RCLONE_CONFIG_R_ENDPOINT": cluster.env["AWS_ENDPOINT_URL"],
-              "RCLONE_CONFIG_R_ACCESS_KEY_ID": env["ST_USER"], "RCLONE_CONFIG_R_SECRET_ACCESS_KEY": env["ST_KEY"]}
-    for key in ("static", "dynamic"):
-        cluster.run("s3cmd", "-c", config, "--no-progress", "--force", "get", f"s3://{own}/{key}", tmp_path / "got")
-        assert (tmp_path / "got").read_bytes() == whole, key
-        cluster.run("rclone", "copyto", f"r:{own}/{key}", tmp_path / "got", "--retries", "1", "--ignore-times", env=rclone)
-        assert (tmp_path / "got").read_bytes() == whole, key
-        alice.s3.download_file(own, key, str(tmp_path / "got"))
-        assert (tmp_path / "got").read_bytes() == whole, key
-
-
-# --- copies ----------------------------------------------------------------------------------------
+# --- copies ---------------------------------------------------------------------------------------
 
 
 def test_copies_between_containers(alice, own):
@@ -440,7 +220,7 @@ def test_copies_between_containers(alice, own):
     assert got == body and told["x-object-meta-d"] == "4" and told["content-type"] == "text/y"
 
 
-# --- versions --------------------------------------------------------------------------------------
+# --- versions -------------------------------------------------------------------------------------
 
 
 def test_versions_are_the_same_over_both(alice, own):
@@ -538,102 +318,7 @@ def test_what_is_locked_is_locked_for_swift(alice, own):
     alice.swift.delete_object(bucket, "k", query_string=f"version-id={version}")
 
 
-# --- who may do what -------------------------------------------------------------------------------
-
-
-def test_container_acls_hold_over_s3(cluster, alice, bob, own):
-    """The table of the document, line by line."""
-    alice.s3.put_object(Bucket=own, Key="k", Body=b"body", ACL="private")
-    get, listing = f"/{own}/k", f"/{own}"
-    read = lambda: status_of(bob.s3.get_object, Bucket=own, Key="k")
-    lists = lambda: status_of(bob.s3.list_objects_v2, Bucket=own)
-    write = lambda: status_of(bob.s3.put_object, Bucket=own, Key="of-bob", Body=b"")
-    assert (as_nobody(cluster, get)[0], read(), lists(), write()) == (403, 403, 403, 403)
-    alice.swift.post_container(own, {"X-Container-Read": ".r:*"})
-    assert as_nobody(cluster, get) == (200, b"body") and as_nobody(cluster, listing)[0] == 403
-    alice.swift.post_container(own, {"X-Container-Read": ".r:*,.rlistings"})
-    assert as_nobody(cluster, listing)[0] == 200
-    alice.swift.post_container(own, {"X-Container-Read": bob.id})
-    assert (as_nobody(cluster, get)[0], as_nobody(cluster, listing)[0]) == (403, 403)
-    assert (read(), lists(), write()) == (200, 200, 403)
-    alice.swift.post_container(own, {"X-Container-Read": "", "X-Container-Write": bob.id})
-    assert (read(), lists(), write()) == (403, 403, 200)
-    bob.s3.delete_object(Bucket=own, Key="of-bob")
-    # What others write over Swift belongs to the container's owner.
-    bob.of(alice).put_object(own, "over swift", b"from bob")
-    assert s3_body(alice, own, "over swift") == b"from bob"
-    assert alice.s3.get_object_acl(Bucket=own, Key="over swift")["Owner"]["ID"] == alice.id
-    # The lists are kept apart.
-    grants = alice.s3.get_bucket_acl(Bucket=own)["Grants"]
-    assert [g["Grantee"].get("ID") for g in grants] == [alice.id]
-    alice.swift.post_container(own, {"X-Remove-Container-Write": "x"})
-    assert write() == 403
-
-
-def test_grants_of_s3_hold_over_swift(cluster, alice, bob, own):
-    alice.swift.put_object(own, "k", b"body")
-    path, listing = f"{alice.account}/{own}/k", f"{alice.account}/{own}"
-    to_bob = bob.of(alice)
-    read = lambda: status_of(to_bob.get_object, own, "k")
-    lists = lambda: status_of(to_bob.get_container, own)
-    write = lambda: status_of(to_bob.put_object, own, "of-bob", b"")
-    assert (as_nobody(cluster, path)[0], as_nobody(cluster, listing)[0]) == (401, 401)
-    assert (read(), lists(), write()) == (403, 403, 403)
-    alice.s3.put_bucket_acl(Bucket=own, ACL="public-read")
-    assert (as_nobody(cluster, path)[0], as_nobody(cluster, listing)[0]) == (401, 200)
-    assert "x-container-read" not in alice.swift.head_container(own)
-    alice.s3.put_object_acl(Bucket=own, Key="k", ACL="public-read")
-    assert as_nobody(cluster, path) == (200, b"body")
-    alice.s3.put_bucket_acl(Bucket=own, ACL="private")
-    alice.s3.put_object_acl(Bucket=own, Key="k", GrantRead=f"id={bob.id}")
-    assert (as_nobody(cluster, path)[0], read(), lists(), write()) == (401, 200, 403, 403)
-    alice.s3.put_bucket_acl(Bucket=own, GrantRead=f"id={bob.id}", GrantWrite=f"id={bob.id}")
-    assert (lists(), write()) == (200, 200)
-
-
-def test_policies_hold_over_swift(cluster, alice, bob, own):
-    alice.swift.put_object(own, "open/k", b"body")
-    alice.swift.put_object(own, "shut/k", b"body")
-    to_bob = bob.of(alice)
-
-    def policy(*statements):
-        document = [{"Effect": effect, "Principal": who, "Action": action, "Resource": f"arn:aws:s3:::{own}{what}"}
-                    for effect, who, action, what in statements]
-        alice.s3.put_bucket_policy(Bucket=own, Policy=json.dumps({"Version": "2012-10-17", "Statement": document}))
-
-    policy(("Allow", {"AWS": [f"arn:aws:iam:::user/{bob.id}"]}, "s3:GetObject", "/open/*"))
-    assert to_bob.get_object(own, "open/k")[1] == b"body"
-    assert status_of(to_bob.get_object, own, "shut/k") == 403
-    assert status_of(to_bob.get_container, own) == 403
-    policy(("Allow", "*", ["s3:GetObject", "s3:ListBucket"], "/*"), ("Allow", "*", "s3:ListBucket", ""))
-    assert as_nobody(cluster, f"{alice.account}/{own}/shut/k") == (200, b"body")
-    assert status_of(to_bob.get_container, own) == 200
-    # A denial stands above what a container's ACL allows, and above the owner's rights.
-    alice.swift.post_container(own, {"X-Container-Read": ".r:*"})
-    policy(("Deny", "*", "s3:GetObject", "/shut/*"))
-    assert as_nobody(cluster, f"{alice.account}/{own}/open/k")[0] == 200
-    assert as_nobody(cluster, f"{alice.account}/{own}/shut/k")[0] == 401
-    assert as_nobody(cluster, f"/{own}/shut/k")[0] == 403
-    assert status_of(alice.swift.get_object, own, "shut/k") == 403
-    alice.s3.delete_bucket_policy(Bucket=own)
-    assert as_nobody(cluster, f"{alice.account}/{own}/shut/k")[0] == 200
-
-
-def test_encryption_over_both(alice, own):
-    """A default holds for what Swift writes; what a client's own key seals, Swift cannot read."""
-    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-    alice.s3.put_bucket_encryption(Bucket=own, ServerSideEncryptionConfiguration={"Rules": [rule]})
-    body = os.urandom(MIB)
-    alice.swift.put_object(own, "swift", body)
-    got = alice.s3.get_object(Bucket=own, Key="swift")
-    assert got["ServerSideEncryption"] == "AES256" and got["Body"].read() == body
-    assert alice.swift.get_object(own, "swift", headers={"Range": "bytes=70000-70009"})[1] == body[70000:70010]
-    alice.s3.put_object(Bucket=own, Key="sealed", Body=b"x", SSECustomerAlgorithm="AES256",
-                        SSECustomerKey=b"k" * 32)
-    assert status_of(alice.swift.get_object, own, "sealed") == 400
-
-
-# --- ends ------------------------------------------------------------------------------------------
+# --- ends -----------------------------------------------------------------------------------------
 
 
 def test_expiry_over_both(cluster, alice, own):
