@@ -30,7 +30,7 @@ use http::StatusCode;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value};
 use std::rc::Rc;
-use store_base::bucket::{Body, ETag, Found, Item, List, Versioning};
+use store_base::bucket::{Body, ETag, Entry, Found, Item, List, Versioning};
 
 /// The header that makes an object a dynamic large one: `container/prefix`.
 pub(super) const DYNAMIC: &str = "x-object-manifest";
@@ -109,6 +109,24 @@ pub(crate) async fn resolve(
 /// The headers of an object that say of what it is made: not those of a copy of its bytes.
 pub(crate) fn is_of_structure(header: &str) -> bool {
     header == DYNAMIC || symlink::HEADERS.contains(&header)
+}
+
+/// The entity tag as Swift tells it. Kept, and told over S3, is that of a large object with the number of its
+/// segments, as of an upload in parts: so clients see that it is not the MD5 of the bytes.
+pub(super) fn tag_of(entry: &Entry) -> ETag {
+    match entry.listed.contains_key(MANIFEST_HASH) {
+        true => ETag { parts: 0, ..entry.etag },
+        false => entry.etag,
+    }
+}
+
+/// As [`open`], with the entity tag as Swift tells it.
+pub(super) async fn open_here(call: &Call, bucket: Rc<Bucket>, found: Found) -> S3Result<Opened> {
+    let mut opened = open(call, bucket, found).await?;
+    if opened.is_large() {
+        opened.found.entry.etag.parts = 0;
+    }
+    Ok(opened)
 }
 
 /// Resolves the manifest of an object that was found, if it is one.
@@ -293,7 +311,7 @@ async fn open_segment(
         leave.read(call, true).await.map_err(|error| reason(error, &path))?;
     let symlink::Followed { bucket, found, .. } =
         symlink::follow(call, bucket, found, true).await.map_err(unreadable)?;
-    let same = etag.as_ref().is_none_or(|etag| *etag == found.entry.etag.to_string());
+    let same = etag.as_ref().is_none_or(|etag| *etag == tag_of(&found.entry).to_string());
     let first = first.saturating_add(offset);
     if !same || first.saturating_add(length) > found.entry.size {
         return Err(broken(&path));
@@ -378,6 +396,7 @@ async fn dynamic(
         return Ok(Opened { bucket, found, segments: None });
     };
     let items = listed(call, &bucket.owner, &container, &prefix).await?;
+    let parts = u32::try_from(items.len()).unwrap_or(u32::MAX);
     let mut hash = Md5::new();
     let (mut size, mut segments) = (0u64, Vec::with_capacity(items.len()));
     for (key, size_of, etag) in items {
@@ -393,7 +412,7 @@ async fn dynamic(
         segments.push(Segment { length: size_of, source });
     }
     found.entry.size = size;
-    found.entry.etag = ETag { md5: hash.finalize().into(), parts: 0 };
+    found.entry.etag = ETag { md5: hash.finalize().into(), parts };
     Ok(Opened { bucket, found, segments: Some(segments.into()) })
 }
 
@@ -422,7 +441,7 @@ async fn listed(
         for item in page.items {
             if let Item::Key { key, entry } = item {
                 let key = String::from_utf8_lossy(&key).into_owned();
-                segments.push((key, entry.size, entry.etag.to_string()));
+                segments.push((key, entry.size, tag_of(&entry).to_string()));
             }
         }
         if segments.len() > DYNAMIC_SEGMENTS_MAX {

@@ -280,9 +280,9 @@ pub(super) fn described(
 pub(super) fn created(_: &Call, bucket: &Bucket, made: &Made) -> Answer {
     let mut answer = respond::empty(StatusCode::CREATED);
     let headers = answer.headers_mut();
-    let etag = made.entry.etag.to_string();
+    let etag = large::tag_of(&made.entry);
     let large = made.entry.listed.contains_key(large::MANIFEST_HASH);
-    response::set(headers, "etag", &if large { format!("\"{etag}\"") } else { etag });
+    response::set(headers, "etag", &if large { format!("\"{etag}\"") } else { etag.to_string() });
     response::set(headers, "last-modified", &respond::last_modified(made.entry.modified_ms));
     if made.entry.named {
         versions::set_id(headers, bucket, &made.entry);
