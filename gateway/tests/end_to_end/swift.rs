@@ -203,6 +203,7 @@ fn accounts_list_and_keep_metadata() {
     assert!(json.text().contains("\"count\":1") && json.text().contains("\"bytes\":5"));
     let xml = swift.ask("GET", "?format=xml", b"");
     assert_eq!(xml.elements("name"), ["a", "b-1", "b-2", "bucket", "c"]);
+    assert_eq!(xml.elements("storage_policy").len(), 5);
     assert_eq!(swift.status("GET", "?limit=10001", &[]), 412);
     assert_eq!(swift.status("GET", "", &[("accept", "image/png")]), 406);
     assert_eq!(swift.status("GET", "?marker=z", &[]), 204);
