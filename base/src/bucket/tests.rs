@@ -6,6 +6,7 @@ use crate::class::{self, memory::MemoryObject};
 use std::collections::BTreeSet;
 
 mod chores;
+mod journal;
 mod versions;
 
 struct Shard(MemoryObject);

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use store_base::PoolId;
 use store_base::bucket::placement::{PLACEMENT_DEFAULT, Placement};
 use store_base::class::{self, ClassContext, ClassError, MethodKind, memory::MemoryObject};
 use store_base::codec::Encode;
 use store_base::error::Error;
 use store_base::op::{Op, OpResult, Stat, errno};
+use store_base::{PoolId, Timestamp};
 
 /// Says what fails: pool, object, ops. An error is returned instead of running them.
 pub type Fault = Box<dyn Fn(Place, &str, &[Op]) -> Option<Error> + Send>;
@@ -22,6 +22,8 @@ struct Objects {
     placements: BTreeMap<String, PoolId>,
     fault: Option<Fault>,
     requests: u64,
+    /// How far its clock is ahead, in seconds.
+    ahead: u64,
 }
 
 #[derive(Clone, Default)]
@@ -44,6 +46,11 @@ impl MemoryCluster {
     /// Lets requests fail from now on.
     pub fn fail_with(&self, fault: Option<Fault>) {
         self.locked(|objects| objects.fault = fault);
+    }
+
+    /// Sets the clock that class methods see forward, by so many seconds.
+    pub fn advance(&self, secs: u64) {
+        self.locked(|objects| objects.ahead += secs);
     }
 
     /// Adds a placement.
@@ -104,6 +111,8 @@ impl Cluster for MemoryCluster {
                 }
                 let name = (pool, object);
                 let mut stored = objects.objects.get(&name).cloned().unwrap_or_default();
+                let now = store_shell::clock::timestamp();
+                stored.class.now = Timestamp { secs: now.secs + objects.ahead, ..now };
                 let results = ops
                     .iter()
                     .map(|op| run(&mut stored, op, read_only))
@@ -182,7 +191,6 @@ fn exec(
     if read_only && method.kind == MethodKind::Write {
         return Err(failed(errno::EROFS, "a read that writes"));
     }
-    stored.class.now = store_shell::clock::timestamp();
     let had_data = !stored.data.is_empty();
     let output = (method.code)(&mut stored.class, input.clone()).map_err(|error| match error {
         ClassError::Invalid(_) => failed(errno::EINVAL, &error.to_string()),
