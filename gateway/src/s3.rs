@@ -208,7 +208,8 @@ impl Service {
             let (website, by_acl) = (false, noted.by_acl.get());
             let uri = &uri;
             let seen = Seen { head, caller, payload, uri, operation, website, error, took, by_acl };
-            self.log(&seen, noted.target.borrow().clone(), &answer).await;
+            let target = noted.target.borrow().clone();
+            self.log(&seen, target, &answer).await;
         }
         tracing::debug!(
             request = %request_id,

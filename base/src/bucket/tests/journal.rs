@@ -10,7 +10,7 @@ impl Shard {
         self.0.now = Timestamp { secs: ms / 1000, nanos: (ms % 1000) as u32 * 1_000_000 };
     }
 
-    fn add(&mut self, token: u64, lines: &[&str]) -> Done<JournalAdded> {
+    fn record(&mut self, token: u64, lines: &[&str]) -> Done<JournalAdded> {
         let lines = lines.iter().map(|line| Bytes::copy_from_slice(line.as_bytes())).collect();
         let add = JournalAdd { name: NAME.into(), about: "about".into(), token, lines };
         self.call::<_, Answer<JournalAdded>>("journal_add", &add).0
@@ -52,19 +52,20 @@ impl Shard {
 fn a_journal_is_delivered_in_order_and_leaves_nothing() {
     let mut shard = Shard::new();
     shard.clock(5000);
-    let first = shard.add(1, &["a?", "b?", "c?"]).unwrap().first;
+    let first = shard.record(1, &["a?", "b?", "c?"]).unwrap().first;
     shard.settle(1, &[(first, Some("a\n")), (first + 1, None), (first + 2, Some("c\n"))]);
     // Who did not write it has nothing to say of it, and nobody twice.
     shard.settle(2, &[(first, None)]);
     shard.settle(1, &[(first, None)]);
-    let [(name, journal)] = &shard.journals()[..] else { panic!("one journal") };
+    let journals = shard.journals();
+    let [(name, journal)] = &journals[..] else { panic!("one journal") };
     assert_eq!((&name[..], journal.records, journal.bytes, journal.since_ms), (NAME, 2, 4, 5000));
     let cut = shard.cut(7, "log").cut.expect("records");
     assert_eq!((cut.records, cut.bytes, cut.first_ms, cut.stored), (2, 4, 5000, false));
     assert_eq!(shard.lines(cut.until), "a\nc\n");
     // What comes meanwhile is the next log's.
     shard.clock(6000);
-    let next = shard.add(3, &["d\n"]).unwrap().first;
+    let next = shard.record(3, &["d\n"]).unwrap().first;
     assert!(next >= cut.until);
     shard.settle(3, &[(next, Some("d\n"))]);
     assert!(!shard.clear("another") && shard.journals()[0].1.cut.is_some());
@@ -77,17 +78,17 @@ fn a_journal_is_delivered_in_order_and_leaves_nothing() {
     assert!(shard.0.omap.keys().all(|key| !matches!(key[0], b'k' | b'l')));
     // It begins anew with greater numbers.
     shard.clock(6001);
-    assert!(shard.add(4, &["e\n"]).unwrap().first > next);
+    assert!(shard.record(4, &["e\n"]).unwrap().first > next);
 }
 
 #[test]
 fn a_change_that_is_being_made_is_waited_for_and_given_up() {
     let mut shard = Shard::new();
     shard.clock(0);
-    let first = shard.add(1, &["a\n"]).unwrap().first;
+    let first = shard.record(1, &["a\n"]).unwrap().first;
     shard.settle(1, &[(first, Some("a\n"))]);
-    let slow = shard.add(2, &["slow?"]).unwrap().first;
-    let last = shard.add(3, &["b\n"]).unwrap().first;
+    let slow = shard.record(2, &["slow?"]).unwrap().first;
+    let last = shard.record(3, &["b\n"]).unwrap().first;
     shard.settle(3, &[(last, Some("b\n"))]);
     let answer = shard.cut(7, "log");
     assert_eq!(answer.cut.map(|cut| cut.until), Some(slow));
@@ -105,7 +106,7 @@ fn a_change_that_is_being_made_is_waited_for_and_given_up() {
 fn a_log_is_one_makers_until_he_is_silent() {
     let mut shard = Shard::new();
     shard.clock(1000);
-    let first = shard.add(1, &["a\n"]).unwrap().first;
+    let first = shard.record(1, &["a\n"]).unwrap().first;
     shard.settle(1, &[(first, Some("a\n"))]);
     let cut = shard.cut(7, "log").cut.expect("a record");
     assert_eq!(cut.holder, 7);
@@ -124,9 +125,9 @@ fn journals_are_bounded_and_go_with_their_shard() {
     let mut shard = Shard::new();
     let many = vec!["x"; 10_000];
     for _ in 0..JOURNAL_RECORDS_MAX / 10_000 {
-        shard.add(1, &many).unwrap();
+        shard.record(1, &many).unwrap();
     }
-    assert_eq!(shard.add(1, &["x"]).unwrap_err(), Refusal::QueueFull {});
+    assert_eq!(shard.record(1, &["x"]).unwrap_err(), Refusal::QueueFull {});
     shard.clock(JOURNAL_OPEN_MS_MAX);
     // A log has its bounds too, and leaves in several steps.
     let cut = shard.cut(7, "log").cut.expect("records");
@@ -134,11 +135,11 @@ fn journals_are_bounded_and_go_with_their_shard() {
     let steps = (0..).take_while(|_| shard.clear("log")).count();
     assert!(steps > 10);
     assert_eq!(shard.journals()[0].1.records, JOURNAL_RECORDS_MAX - JOURNAL_LOG_RECORDS_MAX);
-    shard.add(1, &["x"]).unwrap();
+    shard.record(1, &["x"]).unwrap();
     // Records are no objects: they keep no bucket from being removed.
     let sealed: Answer<Nothing> = shard.call("seal", &Nothing {});
     assert_eq!(sealed, Answer(Ok(Nothing {})));
-    assert_eq!(shard.add(1, &["x"]).unwrap_err(), Refusal::NoBucket {});
+    assert_eq!(shard.record(1, &["x"]).unwrap_err(), Refusal::NoBucket {});
     let long = "x".repeat(JOURNAL_RECORD_BYTES_MAX + 1);
     let unsealed: Answer<Nothing> = shard.call("unseal", &Nothing {});
     assert_eq!(unsealed, Answer(Ok(Nothing {})));

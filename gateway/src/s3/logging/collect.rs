@@ -212,9 +212,9 @@ mod tests {
         Logging { prefix: "p/".into(), naming, ..Logging::default() }
     }
 
-    fn texts(batches: &[Batch]) -> Vec<(&str, u64)> {
-        let text = |batch| std::str::from_utf8(batch).unwrap();
-        batches.iter().map(|batch| (text(&batch.lines), batch.count)).collect()
+    fn texts(batches: &[Batch]) -> Vec<(String, u64)> {
+        let text = |batch: &Batch| String::from_utf8(batch.lines.clone()).unwrap();
+        batches.iter().map(|batch| (text(batch), batch.count)).collect()
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         let old = log.due(true).remove(0);
         assert!(add("new\n"));
         log.put_back(old);
-        assert_eq!(texts(&log.due(true)), [("old\nnew\n", 2)]);
+        assert_eq!(texts(&log.due(true)), [("old\nnew\n".to_owned(), 2)]);
     }
 
     #[test]
@@ -256,6 +256,8 @@ mod tests {
                 (false, Naming::ByEvent) => vec![("a\n", 1), ("c\n", 1)],
                 (false, _) => vec![("a\nc\n", 2)],
             };
+            let expected: Vec<_> =
+                expected.into_iter().map(|(text, n)| (text.to_owned(), n)).collect();
             assert_eq!(texts(&of_first), expected, "{naming:?}");
             assert_eq!(log.due(true).len(), if shared { 2 } else { 3 });
         }
@@ -271,8 +273,8 @@ mod tests {
         std::thread::sleep(Duration::from_millis(60));
         assert!(log.due(false).is_empty(), "the clock leaves it to who adds, for a while");
         assert!(add("b\n"));
-        assert_eq!(texts(&log.due(false)), [("a\n", 1)]);
+        assert_eq!(texts(&log.due(false)), [("a\n".to_owned(), 1)]);
         std::thread::sleep(Duration::from_millis(110));
-        assert_eq!(texts(&log.due(false)), [("b\n", 1)]);
+        assert_eq!(texts(&log.due(false)), [("b\n".to_owned(), 1)]);
     }
 }

@@ -109,15 +109,15 @@ async fn look_at(
 ) -> S3Result<Option<Duration>> {
     let Some(journal) = find(service, target, name).await? else { return Ok(None) };
     let (_, logging) = about(&journal.about)?;
-    let roll = logging.roll(service.settings.access_log_every);
+    let whole = logging.roll(service.settings.access_log_every);
     let age = clock::timestamp().millis().saturating_sub(journal.since_ms);
-    let left = roll.saturating_sub(Duration::from_millis(age));
+    let left = whole.saturating_sub(Duration::from_millis(age));
     if !left.is_zero() && journal.bytes < JOURNAL_LOG_BYTES_MAX / 2 && journal.cut.is_none() {
         return Ok(Some(left));
     }
     roll(service, target, name, false).await?;
     let left = find(service, target, name).await?;
-    Ok(left.map(|_| AGAIN.min(logging.roll(service.settings.access_log_every))))
+    Ok(left.map(|_| AGAIN.min(whole)))
 }
 
 async fn find(service: &Service, target: &Bucket, name: &Bytes) -> S3Result<Option<Journal>> {
