@@ -144,5 +144,5 @@ fn journals_are_bounded_and_go_with_their_shard() {
     let unsealed: Answer<Nothing> = shard.call("unseal", &Nothing {});
     assert_eq!(unsealed, Answer(Ok(Nothing {})));
     let add = JournalAdd { lines: vec![long.into()], ..JournalAdd::default() };
-    assert!(journal::add(&mut shard.0, add).is_err());
+    assert!(crate::bucket::journal::add(&mut shard.0, add).is_err());
 }
