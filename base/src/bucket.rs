@@ -21,6 +21,8 @@
 //! | `x/` ms (8, BE) key | nothing | an object, by [`Entry::expires_ms`] |
 //! | `j/` name | [`Chore`] | how far a worker is with this shard, and whose it is |
 //! | `q/` number (8, BE) | [`EventRecord`] | an event that waits for its delivery |
+//! | `k/` escaped name | [`Journal`] | a journal of other buckets' changes, to be delivered into this bucket |
+//! | `l/` escaped name, number (8, BE) | [`JournalRecord`] | a record of it |
 //!
 //! and its xattr `shard` the [`ShardHead`]: to which bucket it belongs, whether it is sealed, the count and
 //! bytes of its objects and of its older versions, and the bucket's [`ObjectSettings`]. A version is
@@ -53,6 +55,7 @@
 //! - the counts in the head equal the `e/` and the `v/` entries;
 //! - an event is recorded in the transaction of the change that it tells of; the head's count equals the
 //!   `q/` records;
+//! - a journal is there if and only if it has records, and counts them (`journal`);
 //! - `x/` has a record of an entry under `e/` if and only if that expires;
 //! - settings come to a shard with a greater revision only, so that all shards agree in the end; they are
 //!   in force when every shard has them;
@@ -72,6 +75,7 @@ mod chores;
 mod events;
 mod garbage;
 mod index;
+mod journal;
 mod keys;
 mod kms;
 mod list;
@@ -140,7 +144,7 @@ macro_rules! methods {
 mod body;
 
 /// The methods of the index shards.
-pub const METHODS: [Method; 33] = methods! { CLASS;
+pub const METHODS: [Method; 39] = methods! { CLASS;
     "init" Write index::init,
     "seal" Write index::seal,
     "unseal" Write index::unseal,
@@ -174,6 +178,12 @@ pub const METHODS: [Method; 33] = methods! { CLASS;
     "chore" Read chores::chore,
     "events" Read events::events,
     "delivered" Write events::delivered,
+    "journal_add" Write journal::add,
+    "journal_settle" Write journal::settle,
+    "journal_cut" Write journal::cut,
+    "journal_read" Read journal::read,
+    "journal_clear" Write journal::clear,
+    "journals" Read journal::list,
 };
 
 /// The methods of the registry objects.

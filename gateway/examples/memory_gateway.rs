@@ -65,7 +65,7 @@ async fn main() -> anyhow::Result<()> {
             index_shards: 8,
             body_idle: Duration::from_secs(30),
             trusted_proxies: vec![],
-            access_log_every: Duration::from_secs(5),
+            access_log_every: Duration::from_secs(300),
             customer_keys_need_tls: false,
             host_id: "memory".into(),
             webhooks: Default::default(),

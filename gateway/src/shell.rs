@@ -15,7 +15,8 @@ use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
 use crate::s3::access::rules::RulesCache;
 use crate::s3::auth::SigningKeys;
-use crate::s3::logging::deliver::{self, AccessLog};
+use crate::s3::logging::collect::AccessLog;
+use crate::s3::logging::deliver;
 use crate::s3::{Service, Settings};
 use crate::transfer::Budget;
 use std::cell::RefCell;
@@ -122,6 +123,7 @@ where
         let flat = Rc::new(Flat::new(connect().await?, commons));
         spawn_local(shared.sweep.run(flat.clone(), shutdown.clone()));
         let calendar = shared.sweep.calendar();
+        let searches = !shared.sweep.scan_every.is_zero();
         if !shared.sweep.scan_every.is_zero() {
             let every = shared.sweep.chores_every();
             let delivery = Delivery {
@@ -147,7 +149,7 @@ where
             kms: NamedKeys::default(),
             access_log,
         });
-        spawn_local(deliver::run(service.clone(), shutdown.clone()));
+        spawn_local(deliver::run(service.clone(), searches, shutdown.clone()));
         let serving = service.clone();
         let handler = Rc::new(move |request| serving.clone().handle(request));
         let _ = serves.send(());

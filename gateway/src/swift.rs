@@ -172,6 +172,7 @@ async fn answer(
         grant: acl::Grant::None,
         body: body.take(),
         pace: Pace::default(),
+        noted: Default::default(),
     };
     let asked = call.head.query.clone();
     let mut pace_out = Pace::default();

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 mod body;
 mod chores;
+mod journal;
 mod versions;
 
 struct Shard(MemoryObject);

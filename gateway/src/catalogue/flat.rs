@@ -598,6 +598,10 @@ impl<C: Cluster> Catalogue for Flat<C> {
         })
     }
 
+    fn journal<'a>(&'a self, bucket: &'a Bucket, ask: JournalAsk) -> Later<'a, JournalAnswer> {
+        Box::pin(journals::ask(self, bucket, ask))
+    }
+
     fn versions<'a>(&'a self, bucket: &'a Bucket, list: ListVersions) -> Later<'a, VersionPage> {
         Box::pin(listing::versions(self, bucket, list))
     }

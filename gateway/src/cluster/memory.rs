@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use store_base::PoolId;
 use store_base::bucket::placement::{PLACEMENT_DEFAULT, Placement};
 use store_base::class::{self, ClassContext, ClassError, MethodKind, memory::MemoryObject};
 use store_base::codec::Encode;
 use store_base::error::Error;
 use store_base::op::{Op, OpResult, Stat, errno};
+use store_base::{PoolId, Timestamp};
 
 /// Says what fails: pool, object, ops. An error is returned instead of running them.
 pub type Fault = Box<dyn Fn(Place, &str, &[Op]) -> Option<Error> + Send>;
@@ -22,6 +22,8 @@ struct Objects {
     placements: BTreeMap<String, PoolId>,
     fault: Option<Fault>,
     requests: u64,
+    /// How far its clock is ahead, in seconds.
+    ahead: u64,
 }
 
 #[derive(Clone, Default)]
@@ -46,6 +48,11 @@ impl MemoryCluster {
     /// Lets requests fail from now on.
     pub fn fail_with(&self, fault: Option<Fault>) {
         self.locked(|objects| objects.fault = fault);
+    }
+
+    /// Sets the clock that class methods see forward, by so many seconds.
+    pub fn advance(&self, secs: u64) {
+        self.locked(|objects| objects.ahead += secs);
     }
 
     /// Adds a placement.
@@ -107,6 +114,8 @@ impl MemoryCluster {
             }
             let name = (pool, object);
             let mut stored = objects.objects.get(&name).cloned().unwrap_or_default();
+            let now = store_shell::clock::timestamp();
+            stored.class.now = Timestamp { secs: now.secs + objects.ahead, ..now };
             let results =
                 ops.iter().map(|op| run(&mut stored, op, read_only)).collect::<Result<_, _>>()?;
             match stored.class.exists {
@@ -210,7 +219,6 @@ fn exec(
     if method.kind == MethodKind::Write && stored.keeper != 0 && stored.keeper != keeper {
         return Err(failed(errno::EPERM, "it is kept by another class"));
     }
-    stored.class.now = store_shell::clock::timestamp();
     let before = (method.kind == MethodKind::Write && keeper != 0).then(|| stored.class.clone());
     let had_data = !stored.data.is_empty();
     let output = (method.code)(&mut stored.class, input.clone()).map_err(|error| match error {

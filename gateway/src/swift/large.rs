@@ -238,6 +238,7 @@ impl Opened {
                 grant: call.grant.clone(),
                 body: None,
                 pace: Pace::default(),
+                noted: Default::default(),
             },
         });
         bytes_of(reader, segments, first, length, 0)

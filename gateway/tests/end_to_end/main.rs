@@ -9,6 +9,7 @@ mod conformance;
 mod encryption;
 mod forms;
 mod iam;
+mod journal;
 mod kms;
 mod lifecycle;
 mod logging;

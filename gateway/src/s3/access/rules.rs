@@ -36,8 +36,10 @@ pub mod document {
     pub const PAYMENT: &str = "requestPayment";
     /// XML, as it came.
     pub const ENCRYPTION: &str = "encryption";
-    /// XML, as it came.
+    /// XML, in our own form.
     pub const LOGGING: &str = "logging";
+    /// A mark: other buckets' journals are, or were, kept here.
+    pub const JOURNALED: &str = "journaled";
     /// XML, in our own form.
     pub const LIFECYCLE: &str = "lifecycle";
     /// XML, in our own form.

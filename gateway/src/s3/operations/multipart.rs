@@ -7,6 +7,7 @@ use super::super::conditions;
 use super::super::dates;
 use super::super::encryption::{self, Wanted};
 use super::super::error::{Code, S3Error, S3Result};
+use super::super::logging::journal::{Plan, recorded};
 use super::super::notification::{Happens, notes};
 use super::super::response;
 use super::super::xml::{Element, Xml};
@@ -407,7 +408,14 @@ async fn commit(
         detail: detail.to_bytes(),
         ..Complete::default()
     };
-    match call.service.catalogue.complete(bucket, call_to).await {
+    let plan = Plan::of(call, bucket, &rules, "REST.POST.UPLOAD");
+    let done = recorded(
+        plan.map(|plan| plan.making(&complete.key, &call_to.entry)),
+        &call.service,
+        call.service.catalogue.complete(bucket, call_to),
+        |plan, done| plan.made(&complete.key, &done.entry),
+    );
+    match done.await? {
         // A part was replaced between our look and the commit.
         Err(CatalogueError::Refused(Refusal::PartChanged {})) => Err(Code::InvalidPart.into()),
         done => Ok(Committed { entry: done?.entry, checksum, encryption: upload.encryption }),
