@@ -4,7 +4,7 @@ use super::*;
 use crate::Timestamp;
 
 fn call<I: Encode>(object: &mut MemoryObject, method: &str, input: I) -> Done<Nothing> {
-    let method = crate::class::method(BODY_CLASS, method).expect("registered");
+    let method = class::method(BODY_CLASS, method).expect("registered");
     let answer = (method.code)(object, input.to_bytes()).expect("understood");
     Answer::<Nothing>::from_bytes(answer).expect("an answer").0
 }

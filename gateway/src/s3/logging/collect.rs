@@ -264,6 +264,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods)] // what is proved is of the clock
     fn who_adds_to_an_old_one_begins_another() {
         let log = AccessLog::default();
         let (source, logging) = (bucket(1), logging(Naming::Simple));

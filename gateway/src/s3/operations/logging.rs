@@ -115,7 +115,7 @@ async fn target(call: &Call, bucket: &Rc<Bucket>, logging: &Logging) -> S3Result
     if rules.logging.is_some() {
         return refused("A bucket that has a log of its own cannot take one.");
     }
-    if rules.encrypted {
+    if rules.encryption.is_some() {
         return refused("A bucket with default encryption cannot take logs.");
     }
     if rules.requester_pays {
