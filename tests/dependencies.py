@@ -10,7 +10,7 @@ import sys
 LICENCES = {
     "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "BSL-1.0", "Zlib", "0BSD",
     "Unicode-3.0", "CC0-1.0", "Unlicense", "MIT-0", "CDLA-Permissive-2.0",
-    "Apache-2.0 WITH LLVM-exception",
+    "Apache-2.0 WITH LLVM-exception", "bzip2-1.0.6",
 }
 # Two TLS providers in one tree make rustls panic at run time; the others need programs that a bare
 # machine does not have, or are unsound or abandoned.

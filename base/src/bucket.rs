@@ -21,6 +21,8 @@
 //! | `x/` ms (8, BE) key | nothing | an object, by [`Entry::expires_ms`] |
 //! | `j/` name | [`Chore`] | how far a worker is with this shard, and whose it is |
 //! | `q/` number (8, BE) | [`EventRecord`] | an event that waits for its delivery |
+//! | `k/` escaped name | [`Journal`] | a journal of other buckets' changes, to be delivered into this bucket |
+//! | `l/` escaped name, number (8, BE) | [`JournalRecord`] | a record of it |
 //!
 //! and its xattr `shard` the [`ShardHead`]: to which bucket it belongs, whether it is sealed, the count and
 //! bytes of its objects and of its older versions, the bucket's [`ObjectSettings`], and its part in splits
@@ -38,8 +40,15 @@
 //! | `l/` owner | [`Limits`] | what the owner may have and do |
 //! | `x/` bucket id (8, BE) | [`BucketRecord`] | a removed bucket whose shards are still to be cleared |
 //!
+//! **A data object** of a version with a lock repeats it (`body`): from then on only the class `body` changes or
+//! removes it. All other objects here are kept by their classes in the same way
+//! ([`keeper_number`](crate::class::keeper_number)): raw ops and other classes may only read them.
+//!
 //! **The keys** `encryption.keys` in pool `s3.meta`: `k/` version (4, BE) holds a [`SealedKey`], one of the cluster's
-//! keys for encrypted bodies.
+//! keys for encrypted bodies; `w/` the least version (4, LE) that bodies are to be written with, if somebody asked for
+//! a new one.
+//!
+//! **The key ring** `encryption.kms` in pool `s3.meta`: `k/` id holds a [`KmsKey`]; the xattr `kms` how many there are.
 //!
 //! Invariants:
 //! - an entry is there if and only if its detail is (a delete marker has none); both change in one
@@ -47,6 +56,7 @@
 //! - the counts in the head equal the `e/` and the `v/` entries;
 //! - an event is recorded in the transaction of the change that it tells of; the head's count equals the
 //!   `q/` records;
+//! - a journal is there if and only if it has records, and counts them (`journal`);
 //! - `x/` has a record of an entry under `e/` if and only if that expires;
 //! - settings come to a shard with a greater revision only, so that all shards agree in the end; they are
 //!   in force when every shard has them;
@@ -68,7 +78,9 @@ mod chores;
 mod events;
 mod garbage;
 mod index;
+mod journal;
 mod keys;
+mod kms;
 mod layout;
 mod list;
 mod locks;
@@ -82,6 +94,7 @@ mod version_list;
 mod versions;
 
 pub use acl::*;
+pub use body::{LockBody, METHODS as BODY_METHODS, RemoveBody};
 pub use calls::*;
 pub use layout::*;
 pub use records::*;
@@ -95,6 +108,9 @@ pub const CLASS: &str = "bucket";
 
 /// The class of the registry objects.
 pub const REGISTRY_CLASS: &str = "registry";
+
+/// The class of the data objects of what is locked.
+pub const BODY_CLASS: &str = "body";
 
 /// Bytes of data in one data object; recorded in each manifest, so it may change later.
 pub const STRIPE_BYTES: u32 = 4 << 20;
@@ -137,11 +153,15 @@ macro_rules! methods {
     };
 }
 
+// Below the macro that it uses.
+mod body;
+
 /// The methods of the index shards.
-pub const METHODS: [Method; 38] = methods! { CLASS;
+pub const METHODS: [Method; 45] = methods! { CLASS;
     "init" Write index::init,
     "seal" Write index::seal,
     "unseal" Write index::unseal,
+    "clear" Write index::clear,
     "stats" Read index::stats,
     "read" Read index::read,
     "put" Write index::put,
@@ -177,10 +197,16 @@ pub const METHODS: [Method; 38] = methods! { CLASS;
     "pass" Write split::pass,
     "carry" Read split::carry,
     "take" Write split::take,
+    "journal_add" Write journal::add,
+    "journal_settle" Write journal::settle,
+    "journal_cut" Write journal::cut,
+    "journal_read" Read journal::read,
+    "journal_clear" Write journal::clear,
+    "journals" Read journal::list,
 };
 
 /// The methods of the registry objects.
-pub const REGISTRY_METHODS: [Method; 18] = methods! { REGISTRY_CLASS;
+pub const REGISTRY_METHODS: [Method; 23] = methods! { REGISTRY_CLASS;
     "create" Write registry::create,
     "ready" Write registry::ready,
     "condemn" Write registry::condemn,
@@ -197,6 +223,11 @@ pub const REGISTRY_METHODS: [Method; 18] = methods! { REGISTRY_CLASS;
     "set_account" Write registry::set_account,
     "keys" Read keys::keys,
     "add_key" Write keys::add_key,
+    "wanted_key" Read keys::wanted_key,
+    "want_key" Write keys::want_key,
+    "kms_key" Read kms::key,
+    "kms_keys" Read kms::keys,
+    "kms_change" Write kms::change,
     "limits" Read registry::limits,
     "set_limits" Write registry::set_limits,
 };

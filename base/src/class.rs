@@ -105,16 +105,37 @@ pub struct Method {
 }
 
 /// Every class that a daemon knows.
-const CLASSES: [&[Method]; 4] = [
+const CLASSES: [&[Method]; 5] = [
     &crate::bucket::METHODS,
     &crate::bucket::REGISTRY_METHODS,
+    &crate::bucket::BODY_METHODS,
     &crate::identity::METHODS,
     &lock::METHODS,
+];
+
+/// The classes that keep their objects, and their numbers in [`ObjectInfo::keeper`](crate::object::ObjectInfo::keeper).
+/// A number never changes.
+const KEEPERS: [(u8, &str); 4] = [
+    (1, crate::bucket::CLASS),
+    (2, crate::bucket::REGISTRY_CLASS),
+    (3, crate::bucket::BODY_CLASS),
+    (4, crate::identity::CLASS),
 ];
 
 /// The method of this name, if there is one.
 pub fn method(class: &str, name: &str) -> Option<&'static Method> {
     CLASSES.iter().copied().flatten().find(|m| m.class == class && m.name == name)
+}
+
+/// The number of a class that keeps its objects: once one of its methods has written to an object, ops and the
+/// methods of other classes may only read it. 0 for a class that does not.
+pub fn keeper_number(class: &str) -> u8 {
+    KEEPERS.iter().find(|(_, name)| *name == class).map_or(0, |(number, _)| *number)
+}
+
+/// The class of a number, for people. A daemon may meet a number that a newer one gave.
+pub fn keeper_name(number: u8) -> &'static str {
+    KEEPERS.iter().find(|(n, _)| *n == number).map_or("of a newer version", |(_, name)| name)
 }
 
 #[cfg(test)]
@@ -131,5 +152,10 @@ mod tests {
         assert_eq!(names.len(), count);
         assert!(method("bucket", "put").is_some_and(|m| m.kind == MethodKind::Write));
         assert!(method("bucket", "absent").is_none());
+        for (number, class) in KEEPERS {
+            assert_eq!((keeper_number(class), keeper_name(number)), (number, class));
+            assert!(CLASSES.iter().copied().flatten().any(|m| m.class == class), "{class}");
+        }
+        assert_eq!(keeper_number("lock"), 0);
     }
 }

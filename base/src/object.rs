@@ -193,10 +193,12 @@ pub struct ObjectInfo {
     pub truncate_size: u64,
     /// Whether the object has an omap or omap header.
     pub has_omap: bool,
+    /// The class whose methods alone may change or remove the object, by its number; 0: anyone may.
+    pub keeper: u8,
 }
 
-crate::codec_versioned!(ObjectInfo, 1, 1 {
-    version, user_version, size, mtime, truncate_seq, truncate_size, has_omap,
+crate::codec_versioned!(ObjectInfo, 2, 1 {
+    version, user_version, size, mtime, truncate_seq, truncate_size, has_omap, keeper since 2,
 });
 
 #[cfg(test)]

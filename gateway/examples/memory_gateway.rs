@@ -1,7 +1,7 @@
 //! An S3 gateway over a cluster in memory, for trying out clients: `memory_gateway [PORT]`.
 //! The key is `test`, the secret `testsecret`; a second user is `other`, `othersecret`. More users with
 //! `memory_gateway PORT NAME…`: each has the key `NAME` and the secret `NAMEsecret`. A word `day=SECONDS` makes the
-//! days of lifecycle rules shorter. Suites of other
+//! days of lifecycle rules shorter, a word `kms=NAME` makes a named key for SSE-KMS. Suites of other
 //! projects want several (`tests/conformance`). The one named `admin` is an administrator.
 //!
 //! With the name `accounts` there are several users in one Swift account besides, with the names and secrets that the test
@@ -23,6 +23,8 @@ use store_base::PoolId;
 use store_gateway::catalogue::sweep::Sweep;
 use store_gateway::cluster::memory::MemoryCluster;
 use store_gateway::keyring::{FixedKeys, Member, User};
+use store_gateway::operator::Operator;
+use store_gateway::operator::kms::creation;
 use store_gateway::s3::Settings;
 use store_gateway::shell::{Shared, serve};
 use store_gateway::transfer::Budget;
@@ -48,7 +50,7 @@ async fn main() -> anyhow::Result<()> {
         ..User::default()
     };
     let mut keys = FixedKeys::default().with("test", user("test")).with("other", user("other"));
-    for name in words.iter().filter(|word| !word.starts_with("day=")) {
+    for name in words.iter().filter(|word| !word.contains('=')) {
         keys = match name.as_str() {
             "accounts" => with_accounts(keys),
             name => keys.with(name, user(name)),
@@ -63,7 +65,7 @@ async fn main() -> anyhow::Result<()> {
             index_shards: 8,
             body_idle: Duration::from_secs(30),
             trusted_proxies: vec![],
-            access_log_every: Duration::from_secs(5),
+            access_log_every: Duration::from_secs(300),
             customer_keys_need_tls: false,
             host_id: "memory".into(),
             webhooks: Default::default(),
@@ -84,6 +86,10 @@ async fn main() -> anyhow::Result<()> {
     let cluster = MemoryCluster::default();
     if std::env::args().nth(2).is_some() {
         cluster.add_placement("second", PoolId(100));
+    }
+    let operator = Operator::new(cluster.clone());
+    for name in words.iter().filter_map(|word| word.strip_prefix("kms=")) {
+        operator.change_kms(name, creation("")).await?;
     }
     let connect = move || {
         let cluster = cluster.clone();

@@ -7,6 +7,9 @@
 //! | `POST /command` with `{"prefix": "osd pool ls", …}` | that command; `input_base64` carries input bytes |
 //! | `GET /encryption/keys` | the versions of the cluster's keys for encrypted objects |
 //! | `POST /encryption/rotate` | the same, after making a new one, which gateways use within a minute |
+//! | `GET /kms/keys`, `GET /kms/keys?id=ID` | the named keys (SSE-KMS), or one |
+//! | `POST /kms/keys` with `{"action": "create", "id": "…", "description": "…"}` | that key; without an id it gets a UUID |
+//! | the same with `enable`, `disable`, `rotate`, `undelete`, and `delete` with `days` (7 to 30) | the key as it is then; gateways go by it within five seconds |
 //!
 //! An answer is `{"code": 0, "status": "…", "output": …}`: the output as JSON if it is, else as text. A
 //! command that failed has a negative errno as code, and HTTP 400, 403, 404, 409 or 503.
@@ -63,6 +66,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a connection may be idle, and a head take to come.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What there is.
+const PATHS: [&str; 6] =
+    ["/status", "/health", "/command", "/encryption/keys", "/encryption/rotate", "/kms/keys"];
 
 const SECS_OF_DAY: u64 = 86_400;
 
@@ -171,29 +178,31 @@ impl Admin {
             ("POST", "/command") => {
                 let (command, input) = command(&body)?;
                 if !reads_only(&command) {
-                    return Err(Code::AccessDenied.with(
-                        "a bearer token may read only: sign the request to change something",
-                    ));
+                    return Err(reads_only_bearer());
                 }
                 (command, input)
             }
-            ("GET", "/encryption/keys") => return Ok(self.cluster_keys(false).await),
-            ("POST", "/encryption/rotate") if bearer.is_none() => {
-                tracing::info!(user = %user.id, "a new key for encrypted objects");
-                return Ok(self.cluster_keys(true).await);
+            ("GET", "/encryption/keys") => {
+                return Ok(keys::cluster_keys(&self.client, &*self.keys, false).await);
+            }
+            ("GET", "/kms/keys") => {
+                return Ok(keys::named_keys(&self.client, head.query.value("id")).await);
+            }
+            ("POST", "/encryption/rotate" | "/kms/keys") if bearer.is_some() => {
+                return Err(reads_only_bearer());
             }
             ("POST", "/encryption/rotate") => {
-                return Err(Code::AccessDenied
-                    .with("a bearer token may read only: sign the request to change something"));
+                tracing::info!(user = %user.id, "a new key for encrypted objects");
+                return Ok(keys::cluster_keys(&self.client, &*self.keys, true).await);
             }
-            (_, "/status" | "/health" | "/command" | "/encryption/keys" | "/encryption/rotate") => {
-                return Err(Code::MethodNotAllowed.into());
+            ("POST", "/kms/keys") => {
+                tracing::info!(user = %user.id, "a change of the named keys");
+                return keys::change_named(&self.client, &body).await;
             }
+            (_, path) if PATHS.contains(&path) => return Err(Code::MethodNotAllowed.into()),
             _ => {
-                return Ok(respond(
-                    StatusCode::NOT_FOUND,
-                    &json!({"status": "here are /status, /health, /command, /encryption/keys and /encryption/rotate"}),
-                ));
+                let status = format!("here are {}", PATHS.join(", "));
+                return Ok(respond(StatusCode::NOT_FOUND, &json!({"status": status})));
             }
         };
         tracing::info!(user = %user.id, command = %command["prefix"], "admin command");
@@ -265,6 +274,10 @@ pub fn bearer_of(secret: &str, day: &str) -> String {
 
 fn bearer_token(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
+}
+
+fn reads_only_bearer() -> S3Error {
+    Code::AccessDenied.with("a bearer token may read only: sign the request to change something")
 }
 
 /// Commands that show and change nothing, by the last word of their name.

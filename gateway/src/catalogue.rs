@@ -6,7 +6,9 @@
 
 pub mod chores;
 pub mod flat;
+mod guard;
 mod identities;
+mod journals;
 pub mod limits;
 mod listing;
 pub mod sweep;
@@ -117,6 +119,42 @@ pub enum IdentityAnswer {
     Counts(identity::Counts),
 }
 
+/// What a journal is asked; inputs and outputs are those of the class methods.
+#[derive(Clone, Debug)]
+pub enum JournalAsk {
+    /// `journal_add`
+    Add(JournalAdd),
+    /// `journal_settle`
+    Settle(JournalSettle),
+    /// `journal_cut`
+    Cut(JournalCutAsk),
+    /// `journal_read`
+    Read(JournalRead),
+    /// `journal_clear`
+    Clear(JournalClear),
+    /// `journals`, of the shard where the journal of this name would be.
+    Named(Journals),
+    /// `journals`, of a shard.
+    List(u32, Journals),
+}
+
+/// And what it answers.
+#[derive(Clone, Debug)]
+pub enum JournalAnswer {
+    /// `journal_add`
+    Added(JournalAdded),
+    /// `journal_settle`
+    Settled,
+    /// `journal_cut`
+    Cut(JournalCut),
+    /// `journal_read`
+    Records(Vec<(u64, Bytes)>),
+    /// `journal_clear`
+    More(bool),
+    /// `journals`
+    List(Vec<(Bytes, Journal)>),
+}
+
 /// The catalogue. Inputs and refusals are those of the class methods (`store_base::bucket`), whose
 /// documentation holds here.
 pub trait Catalogue {
@@ -151,6 +189,12 @@ pub trait Catalogue {
     fn cluster_keys(&self) -> Later<'_, Vec<SealedKey>>;
     /// Adds one, if its version is the next; all keys then.
     fn add_cluster_key(&self, key: SealedKey) -> Later<'_, Vec<SealedKey>>;
+    /// The least version that bodies are to be written with; 0 if nobody asked for a new one.
+    fn wanted_cluster_key(&self) -> Later<'_, u32>;
+    /// A key of the key ring, as it is stored.
+    fn kms_key<'a>(&'a self, id: &'a str) -> Later<'a, Option<KmsKey>>;
+    /// Changes one.
+    fn change_kms(&self, change: ChangeKms) -> Later<'_, Result<KmsKey, KmsRefusal>>;
     /// Where the data of a new bucket goes that names this placement, or none (an empty name).
     fn placement(&self, name: &str) -> Option<Placement>;
     /// The names of all placements.
@@ -183,6 +227,9 @@ pub trait Catalogue {
     fn list<'a>(&'a self, bucket: &'a Bucket, list: List) -> Later<'a, Page>;
     /// Keys in order, the versions of each newest first.
     fn versions<'a>(&'a self, bucket: &'a Bucket, list: ListVersions) -> Later<'a, VersionPage>;
+
+    /// Asks a journal of a bucket that takes logs.
+    fn journal<'a>(&'a self, bucket: &'a Bucket, ask: JournalAsk) -> Later<'a, JournalAnswer>;
 
     /// Announces data.
     fn intend<'a>(&'a self, bucket: &'a Bucket, intend: Intend) -> Later<'a, ()>;

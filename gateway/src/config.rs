@@ -69,8 +69,8 @@ pub struct Config {
     pub body_idle: TimeSpan,
     /// How long the cluster may take for one request of the gateway, with all that is tried again.
     pub deadline: TimeSpan,
-    /// How long records of access logs are collected before they are delivered. A crash of the gateway loses
-    /// what it has collected; shorter makes more and smaller objects.
+    /// How long records of access logs are collected before they are delivered, where the bucket does not say. A crash of
+    /// the gateway loses what it has collected, but for journals; shorter makes more and smaller objects.
     pub access_log_every: TimeSpan,
     /// How long data that was replaced or deleted is kept for those who are reading it. On a full cluster
     /// it goes at once.

@@ -54,6 +54,16 @@ impl User {
         }
     }
 
+    /// His name in the cluster: his id, or `ACCOUNT:NAME` for a member of an account that he shares.
+    pub fn is_called(&self, name: &str) -> bool {
+        match &self.member {
+            Some(member) => {
+                name.split_once(':') == Some((member.account.as_str(), member.name.as_str()))
+            }
+            None => self.id == name,
+        }
+    }
+
     /// Whether these are credentials for a while, which come with a token.
     pub fn is_session(&self) -> bool {
         self.identity.as_ref().is_some_and(|identity| identity.session.is_some())
@@ -75,7 +85,7 @@ pub trait KeyRing: Send + Sync {
     fn user(&self, access_key: &str) -> Option<Arc<User>>;
     /// What a user is called, by his id; `None` if there is no such user.
     fn display_name(&self, id: &str) -> Option<String>;
-    /// The keys that a user may use now, by access key.
+    /// The keys that a user may use now, by access key. A member of an account is called `ACCOUNT:NAME`.
     fn keys_of(&self, id: &str) -> Vec<(String, Arc<User>)>;
     /// Whether somebody is a member of this Swift account.
     fn is_account(&self, account: &str) -> bool;
@@ -146,7 +156,7 @@ fn has_members(users: &BTreeMap<String, Arc<User>>, account: &str) -> bool {
 }
 
 fn of_user(users: &BTreeMap<String, Arc<User>>, id: &str) -> Vec<(String, Arc<User>)> {
-    let of_user = users.iter().filter(|(_, user)| user.id == id);
+    let of_user = users.iter().filter(|(_, user)| user.is_called(id));
     of_user.map(|(access_key, user)| (access_key.clone(), user.clone())).collect()
 }
 
@@ -250,18 +260,35 @@ fn opened(map: &AuthMap) -> Table {
         return Table { epoch: Some(map.epoch), users };
     };
     for (id, user) in map.users.iter().filter(|(_, user)| !user.suspended) {
+        let member = member_of(id, user);
+        let owner = member.as_ref().and_then(|member| map.users.get(&member.account));
+        if owner.is_some_and(|owner| owner.suspended) {
+            continue;
+        }
         for (access_key, key) in user.keys.iter().filter(|(_, key)| !key.disabled) {
             let Some(secret) = unseal(&sealing, access_key, &key.sealed_secret) else {
                 tracing::error!(user = %id, %access_key, "a secret cannot be opened");
                 continue;
             };
             let display_name = shown_name(id, &user.display_name);
-            let user =
-                User { id: id.clone(), display_name, secret, admin: user.admin, ..User::default() };
+            // Who may do in an account what its owner may is its owner, over S3 as well.
+            let administers = member.as_ref().filter(|member| member.admin);
+            let id = administers.map_or(id, |member| &member.account).clone();
+            let admin = user.admin && member.is_none();
+            let member = member.clone();
+            let user = User { id, display_name, secret, admin, member, identity: None };
             users.insert(access_key.clone(), Arc::new(user));
         }
     }
     Table { epoch: Some(map.epoch), users }
+}
+
+/// What a user of the monitor's map is in the account of another: those are called `ACCOUNT:NAME`, and a cap of
+/// theirs says what they may there.
+fn member_of(id: &str, user: &store_base::map::User) -> Option<Member> {
+    let (account, name) = id.split_once(':')?;
+    let admin = user.caps.get("swift").is_some_and(|access| access == "full");
+    Some(Member { account: account.to_owned(), name: name.to_owned(), admin })
 }
 
 /// The form is the monitor's: nonce (12), ciphertext, tag (16); the access key is the associated data.
@@ -314,16 +341,37 @@ mod tests {
         assert_eq!(keys.display_name("u").as_deref(), Some("u"));
         assert_eq!(keys.display_name("AK"), None);
         assert_eq!(keys.account("u").map(|account| account.admin), Some(true));
-        let sealed = keys.seal("NEW", "its secret").expect("there is a key");
-        assert_eq!(keys.unseal("NEW", &sealed).as_deref(), Some("its secret"));
-        assert_eq!(keys.unseal("OTHER", &sealed), None);
+        let new = keys.seal("NEW", "its secret").expect("there is a key");
+        assert_eq!(keys.unseal("NEW", &new).as_deref(), Some("its secret"));
+        assert_eq!(keys.unseal("OTHER", &new), None);
         assert_eq!(keys.keys_of("u"), [("AK".to_owned(), found)]);
         for absent in ["MOVED", "OFF", "none"] {
             assert!(keys.user(absent).is_none(), "{absent}");
         }
+        let mut member = |name: &str, key: &str, access: &str| {
+            let caps = [("swift".to_owned(), access.to_owned())].into();
+            let mut user = MapUser { caps, admin: true, ..MapUser::default() };
+            user.keys.insert(key.into(), sealed(&[9; 32], key, key));
+            map.users.insert(name.into(), user);
+        };
+        member("u:ann", "ANN", "full");
+        member("u:bob", "BOB", "none");
+        member("w:ann", "WANN", "full");
         map.epoch = Epoch(2);
+        sender.send(Arc::new(map.clone())).expect("followed");
+        let (ann, bob) = (keys.user("ANN").expect("a key"), keys.user("BOB").expect("a key"));
+        assert_eq!((ann.id.as_str(), ann.groups(), ann.admin), ("u", ("u", "ann"), false));
+        assert_eq!((bob.id.as_str(), bob.groups(), bob.admin), ("u:bob", ("u", "bob"), false));
+        assert!(ann.member.as_ref().is_some_and(|member| member.admin));
+        assert!(bob.member.as_ref().is_some_and(|member| !member.admin));
+        assert_eq!(keys.keys_of("u").len(), 1, "members have keys of their own");
+        assert_eq!(keys.keys_of("u:ann"), [("ANN".to_owned(), ann)]);
+        assert!(keys.is_account("u") && keys.is_account("w") && !keys.is_account("u:ann"));
+        map.epoch = Epoch(3);
         map.users.get_mut("u").expect("there").suspended = true;
         sender.send(Arc::new(map)).expect("followed");
         assert!(keys.user("AK").is_none() && keys.account("u").is_none());
+        assert!(keys.user("ANN").is_none() && keys.user("BOB").is_none());
+        assert!(keys.user("WANN").is_some(), "an account needs no user of its name");
     }
 }

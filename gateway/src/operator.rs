@@ -2,6 +2,8 @@
 //! to the cluster itself, past every gateway; gateways hear of changed limits within seconds
 //! ([`crate::catalogue::limits::LIMITS_TTL`], and a second for a bucket's).
 
+pub mod kms;
+
 use crate::catalogue::flat::Flat;
 use crate::catalogue::limits::of_bucket;
 use crate::catalogue::{Bucket, Catalogue, CatalogueError, Commons, Usage};
@@ -35,6 +37,9 @@ pub enum OperatorError {
     /// There is no such bucket, or it is another's: look at the names.
     #[error("{0}")]
     NotFound(String),
+    /// What is there forbids it: the sentence says what to do first.
+    #[error("{0}")]
+    Refused(String),
     /// The cluster could not do it.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),

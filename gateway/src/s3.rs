@@ -32,8 +32,9 @@ pub mod uri;
 pub mod website;
 pub mod xml;
 
-use crate::catalogue::Catalogue;
 use crate::catalogue::limits::of_bucket;
+use crate::catalogue::{Bucket, Catalogue};
+use crate::crypt::kms::NamedKeys;
 use crate::crypt::ring::Ring;
 use crate::http::body::ResponseBody;
 use crate::http::network::{self, Network};
@@ -43,11 +44,13 @@ use crate::pace::{Pace, Whose};
 use crate::transfer::Budget;
 use crate::transfer::body::{BodyReader, Source};
 use crate::webhook::Webhooks;
+use access::rules::Rules;
 use auth::payload::PayloadMode;
 use error::{Code, S3Error, S3Result};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use logging::record::Seen;
+use logging::{Kind, Logging, may_deliver};
 use operations::write::PIECE_OBJECT_BYTES_MAX;
 use request::Head;
 use router::Operation;
@@ -103,8 +106,6 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// Memory for bodies.
     pub budget: Budget,
-    /// Whether clients come over TLS.
-    pub https: bool,
     /// Derived keys.
     pub signing_keys: RefCell<auth::SigningKeys>,
     /// The rules of buckets.
@@ -115,8 +116,10 @@ pub struct Service {
     pub identities: crate::iam::lookup::Lookup,
     /// The cluster's keys for encrypted bodies.
     pub ring: Ring,
+    /// Named keys for encrypted bodies.
+    pub kms: NamedKeys,
     /// Records of requests that wait for their delivery.
-    pub access_log: Arc<logging::deliver::AccessLog>,
+    pub access_log: Arc<logging::collect::AccessLog>,
 }
 
 /// Who asks, as far as the signature tells.
@@ -144,6 +147,8 @@ pub struct Call {
     pub(crate) body: Option<Incoming>,
     /// How fast the body may come.
     pub(crate) pace: Pace,
+    /// What its record in a log will want to know.
+    pub(crate) noted: access::Noted,
 }
 
 /// What a handler answers.
@@ -151,15 +156,24 @@ pub type Answer = Response<ResponseBody>;
 
 impl Service {
     /// Answers a request.
-    pub async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Answer {
-        if let Some(bucket) = website::serve::bucket_of(&request, &self.settings.website_domains) {
-            return website::serve::handle(self, request, bucket).await;
-        }
-        if crate::swift::is_meant(&request, &self.settings.domains) {
-            return crate::swift::handle(self, request).await;
-        }
-        if crate::iam::is_meant(&request, &self.settings.domains) {
-            return crate::iam::handle(self, request).await;
+    pub async fn handle(self: Rc<Self>, mut request: Request<Incoming>) -> Answer {
+        // Whatever protocol it turns out to be: conditions on addresses are about the client, not its proxy.
+        let peer = request.extensions().get().copied().unwrap_or_default();
+        let origin = network::origin(peer, request.headers(), &self.settings.trusted_proxies);
+        request.extensions_mut().insert(origin);
+        // Hosts choose who answers. Of two none is chosen, and S3 refuses the request.
+        let hosts = request.headers().get_all(http::header::HOST).iter().count();
+        if hosts <= 1 {
+            let domains = &self.settings.website_domains;
+            if let Some(bucket) = website::serve::bucket_of(&request, domains) {
+                return website::serve::handle(self, request, bucket).await;
+            }
+            if crate::swift::is_meant(&request, &self.settings.domains) {
+                return crate::swift::handle(self, request).await;
+            }
+            if crate::iam::is_meant(&request, &self.settings.domains) {
+                return crate::iam::handle(self, request).await;
+            }
         }
         let started = clock::now();
         let request_id = format!("{:016X}", clock::random_u64());
@@ -200,10 +214,12 @@ impl Service {
         self.sign_off(&mut answer, &request_id);
         let took = clock::now().since(started);
         self.metrics.answered(operation, answer.status(), took);
-        if let Some(Call { head, caller, payload, .. }) = &asked {
-            let website = false;
-            let seen = Seen { head, caller, payload, uri: &uri, operation, website, error, took };
-            self.log(&seen, &answer).await;
+        if let Some(Call { head, caller, payload, noted, .. }) = &asked {
+            let (website, by_acl) = (false, noted.by_acl.get());
+            let uri = &uri;
+            let seen = Seen { head, caller, payload, uri, operation, website, error, took, by_acl };
+            let target = noted.target.borrow().clone();
+            self.log(&seen, target, &answer).await;
         }
         tracing::debug!(
             request = %request_id,
@@ -234,11 +250,7 @@ impl Service {
             target,
             now_ms: clock::timestamp().millis(),
             request_id: request_id.to_owned(),
-            peer: network::origin(
-                parts.extensions.get().copied().unwrap_or_default(),
-                &parts.headers,
-                &self.settings.trusted_proxies,
-            ),
+            peer: parts.extensions.get().copied().unwrap_or_default(),
             method: parts.method,
             headers: parts.headers,
         })
@@ -261,6 +273,7 @@ impl Service {
             grant: Default::default(),
             body: None,
             pace: Pace::default(),
+            noted: Default::default(),
         };
         // A browser asks before it has what the signature is made of.
         if operation != Operation::PreflightRequest {
@@ -285,20 +298,50 @@ impl Service {
         (operation, call, result)
     }
 
-    /// Notes a request in the log of its bucket, if it has one.
-    pub(crate) async fn log(&self, seen: &Seen<'_>, answer: &Answer) {
+    /// Notes a request in the log of its bucket, if it has one. `target` is the bucket as it was when the request came, if it
+    /// was looked at: its removal is in its log.
+    pub(crate) async fn log(
+        &self,
+        seen: &Seen<'_>,
+        target: Option<(Rc<Bucket>, Rc<Rules>)>,
+        answer: &Answer,
+    ) {
         // Of a bucket that is not there nobody wants a log.
         let Some(name) = &seen.head.target.bucket else { return };
         if seen.error == Some(Code::NoSuchBucket.name()) {
             return;
         }
-        let Ok(bucket) = self.catalogue.bucket(name).await else { return };
-        let Ok(rules) = self.rules.rules(&bucket) else { return };
+        let (bucket, rules) = match target {
+            Some(found) => found,
+            None => {
+                let Ok(bucket) = self.catalogue.bucket(name).await else { return };
+                let Ok(rules) = self.rules.rules(&bucket) else { return };
+                (bucket, rules)
+            }
+        };
         let Some(logging) = &rules.logging else { return };
-        let line = logging::record::line(seen, &bucket, answer, &self.settings.host_id);
-        if !self.access_log.add(&bucket, logging, seen.head.now_ms, &line) {
+        if logging.kind == Kind::Standard && !self.collect(seen, &bucket, logging, answer).await {
             self.metrics.log_dropped(1);
         }
+    }
+
+    /// Whether the target takes the record, and there is room for it.
+    async fn collect(
+        &self,
+        seen: &Seen<'_>,
+        bucket: &Bucket,
+        logging: &Logging,
+        answer: &Answer,
+    ) -> bool {
+        let Ok(target) = self.catalogue.bucket(&logging.target).await else { return false };
+        let Ok(rules) = self.rules.rules(&target) else { return false };
+        if !may_deliver(bucket, &target, &rules, &logging.prefix, &logging.prefix) {
+            return false;
+        }
+        let line = logging::record::line(seen, bucket, answer, &self.settings.host_id);
+        let roll = logging.roll(self.settings.access_log_every);
+        let record = (seen.head.now_ms, line.as_str());
+        self.access_log.add(bucket, target.id, logging, roll, record)
     }
 
     /// Holds a request against the rates of its user and its bucket: `SlowDown` beyond them. How fast its body may

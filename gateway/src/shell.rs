@@ -7,6 +7,7 @@ use crate::catalogue::flat::Flat;
 use crate::catalogue::sweep::Sweep;
 use crate::catalogue::{Catalogue, Commons};
 use crate::cluster::Cluster;
+use crate::crypt::kms::NamedKeys;
 use crate::crypt::ring::Ring;
 use crate::http::listener;
 use crate::iam::lookup::Lookup;
@@ -14,7 +15,8 @@ use crate::keyring::KeyRing;
 use crate::metrics::Metrics;
 use crate::s3::access::rules::RulesCache;
 use crate::s3::auth::SigningKeys;
-use crate::s3::logging::deliver::{self, AccessLog};
+use crate::s3::logging::collect::AccessLog;
+use crate::s3::logging::deliver;
 use crate::s3::{Service, Settings};
 use crate::transfer::Budget;
 use std::cell::RefCell;
@@ -121,6 +123,7 @@ where
         let flat = Rc::new(Flat::new(connect().await?, commons));
         spawn_local(shared.sweep.run(flat.clone(), shutdown.clone()));
         let calendar = shared.sweep.calendar();
+        let searches = !shared.sweep.scan_every.is_zero();
         if !shared.sweep.scan_every.is_zero() {
             let every = shared.sweep.chores_every();
             let delivery = Delivery {
@@ -139,15 +142,15 @@ where
             settings: shared.settings,
             metrics: shared.metrics,
             budget: shared.budget,
-            https: shared.tls.is_some(),
             signing_keys: RefCell::new(SigningKeys::default()),
             rules: RulesCache::default(),
             calendar,
             identities: Lookup::default(),
             ring: Ring::default(),
+            kms: NamedKeys::default(),
             access_log,
         });
-        spawn_local(deliver::run(service.clone(), shutdown.clone()));
+        spawn_local(deliver::run(service.clone(), searches, shutdown.clone()));
         let serving = service.clone();
         let handler = Rc::new(move |request| serving.clone().handle(request));
         let _ = serves.send(());

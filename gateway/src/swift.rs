@@ -16,11 +16,13 @@ mod access;
 mod account;
 pub mod acl;
 mod archive;
+mod arrival;
 mod bulk;
 mod container;
 mod copy;
 mod cors;
 pub mod error;
+mod formpost;
 mod info;
 pub(crate) mod large;
 mod legacy;
@@ -36,11 +38,13 @@ mod staticweb;
 mod symlink;
 mod tempurl;
 pub mod token;
+mod unpack;
 mod versions;
 
 use crate::http::body::ResponseBody;
 use crate::keyring::User;
 use crate::pace::Pace;
+use crate::s3::auth::Claimed;
 use crate::s3::auth::payload::PayloadMode;
 use crate::s3::request::Head;
 use crate::s3::{Answer, Call, Caller, DRAIN_TIMEOUT, Service, drain, response, uri};
@@ -149,11 +153,11 @@ async fn answer(
         }
         Path::Auth => {
             *operation = "SwiftLogIn";
-            return log_in(service, &head);
+            return log_in(service, &head).await;
         }
         Path::Named(named) => named,
     };
-    let caller = match user_of(service, &head) {
+    let caller = match user_of(service, &head).await? {
         Ok(None) => Caller::Anonymous,
         Ok(Some(user)) => Caller::User(service.identities.with_policies(service, user).await?),
         Err(()) => return Err(unauthorized(&named.account)),
@@ -168,6 +172,7 @@ async fn answer(
         grant: acl::Grant::None,
         body: body.take(),
         pace: Pace::default(),
+        noted: Default::default(),
     };
     let asked = call.head.query.clone();
     let mut pace_out = Pace::default();
@@ -217,6 +222,10 @@ async fn admit(
         };
         signed.finish(call, &mut answer);
         return Ok(answer);
+    }
+    if formpost::is_meant(call) {
+        *operation = "SwiftFormPost";
+        return formpost::post(call, named).await;
     }
     let permit = access::account(call, &named.account).await?;
     if let Some(answer) = staticweb::serve(call, &permit, named, None).await {
@@ -338,16 +347,19 @@ async fn of_object(
 }
 
 /// Who sent the request: nobody, if it has no token; an error if its token is not good.
-fn user_of(service: &Service, head: &Head) -> Result<Option<Arc<User>>, ()> {
+async fn user_of(service: &Service, head: &Head) -> SwiftResult<Result<Option<Arc<User>>, ()>> {
     let header = |name| head.headers.get(name).map(|value: &HeaderValue| value.to_str());
-    match header("x-auth-token").or_else(|| header("x-storage-token")) {
-        None => Ok(None),
-        Some(token) => {
-            let user =
-                token.ok().and_then(|token| token::user(token, &*service.keys, head.now_ms / 1000));
-            user.map(Some).ok_or(())
-        }
-    }
+    let Some(token) = header("x-auth-token").or_else(|| header("x-storage-token")) else {
+        return Ok(Ok(None));
+    };
+    let Some((token, access_key)) =
+        token.ok().and_then(|token| Some((token, token::claimed(token)?)))
+    else {
+        return Ok(Err(()));
+    };
+    let claim = Claimed { access_key: &access_key, token: None };
+    let keys = service.identities.ring_of(service, Some(claim), head.now_ms).await?;
+    Ok(token::user(token, &keys, head.now_ms / 1000).map(Some).ok_or(()))
 }
 
 fn unauthorized(account: &str) -> SwiftError {
@@ -363,7 +375,7 @@ fn unauthorized(account: &str) -> SwiftError {
 }
 
 /// `GET /auth/v1.0`
-fn log_in(service: &Service, head: &Head) -> SwiftResult<Answer> {
+async fn log_in(service: &Service, head: &Head) -> SwiftResult<Answer> {
     if head.method != Method::GET {
         return Err(SwiftError::not_allowed("GET"));
     }
@@ -376,7 +388,10 @@ fn log_in(service: &Service, head: &Head) -> SwiftResult<Answer> {
     let name = header(["x-auth-user", "x-storage-user"])?;
     let secret = header(["x-auth-key", "x-storage-pass"])?;
     let found = match (name, secret) {
-        (Some(name), Some(secret)) => token::log_in(&*service.keys, name, secret),
+        (Some(name), Some(secret)) => match token::log_in(&*service.keys, name, secret) {
+            None => of_iam(service, name, secret).await?,
+            found => found,
+        },
         _ => None,
     };
     let (access_key, user) = found.ok_or_else(|| unauthorized("unknown"))?;
@@ -384,7 +399,7 @@ fn log_in(service: &Service, head: &Head) -> SwiftResult<Answer> {
         SwiftError::bad_request("The address to go on with is made of the Host header.")
     })?;
     let token = token::make(&user, &access_key, head.now_ms / 1000 + token::LIFE_SECS);
-    let scheme = if service.https { "https" } else { "http" };
+    let scheme = if head.peer.secure { "https" } else { "http" };
     let account = uri::encoded(user.account().as_bytes(), false);
     let mut answer = respond::empty(StatusCode::OK);
     let headers = answer.headers_mut();
@@ -393,6 +408,17 @@ fn log_in(service: &Service, head: &Head) -> SwiftResult<Answer> {
     response::set(headers, "x-auth-token-expires", &token::LIFE_SECS.to_string());
     response::set(headers, "x-storage-url", &format!("{scheme}://{host}/v1/AUTH_{account}"));
     Ok(answer)
+}
+
+/// A member of an account that IAM knows: `ACCOUNT:NAME`, or `ACCOUNT:KEY`, and the secret of a key of his.
+async fn of_iam(
+    service: &Service,
+    whole: &str,
+    secret: &str,
+) -> SwiftResult<Option<(String, Arc<User>)>> {
+    let Some((account, name)) = whole.split_once(':') else { return Ok(None) };
+    let keys = service.identities.keys_of_member(service, account, name).await?;
+    Ok(token::with_secret(keys, secret))
 }
 
 /// An answer whose body is still to be given, or is left out for HEAD.

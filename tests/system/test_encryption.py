@@ -119,8 +119,9 @@ def test_defaults_of_buckets_and_what_is_not_there(cluster, bucket):
     assert s3.put_object(Bucket=bucket, Key="k", Body=b"x")["ServerSideEncryption"] == "AES256"
     s3.delete_bucket_encryption(Bucket=bucket)
     assert "ServerSideEncryption" not in s3.put_object(Bucket=bucket, Key="k", Body=b"x")
-    refused("NotImplemented", s3.put_object, Bucket=bucket, Key="k", Body=b"x", ServerSideEncryption="aws:kms")
-    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}
+    two_layers = "aws:kms:dsse"
+    refused("NotImplemented", s3.put_object, Bucket=bucket, Key="k", Body=b"x", ServerSideEncryption=two_layers)
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": two_layers}}
     refused("NotImplemented", s3.put_bucket_encryption, Bucket=bucket,
             ServerSideEncryptionConfiguration={"Rules": [rule]})
 

@@ -54,6 +54,30 @@ def test_account_and_container_metadata(swift, container):
     assert container in [c["name"] for c in swift.get_account(full_listing=True)[1]]
 
 
+def test_members_share_an_account(cluster):
+    def member(name, *words):
+        made = cluster.json("user", "create", name, "--account", "team", "--swift", *words)
+        assert made["st_user"] == f"team:{name}" and made["account"] == "team"
+        return Connection(authurl=cluster.env["ST_AUTH"], user=made["st_user"], key=made["st_key"],
+                          auth_version="1", retries=1)
+
+    ann, ben = member("ann"), member("ben")
+    guest = member("guest", "--access", "none")
+    ann.put_container("plans")
+    ann.put_object("plans", "a", b"of ann")
+    assert ben.get_object("plans", "a")[1] == b"of ann"
+    with pytest.raises(ClientException) as e:
+        guest.get_object("plans", "a")
+    assert status(e) == 403
+    ben.post_container("plans", {"X-Container-Read": "team:guest"})
+    assert guest.get_object("plans", "a")[1] == b"of ann"
+    with pytest.raises(ClientException) as e:
+        guest.put_object("plans", "b", b"")
+    assert status(e) == 403
+    for name in ("ann", "ben", "guest"):
+        cluster.store("user", "rm", f"team:{name}", "--yes-i-really-mean-it", check=False)
+
+
 @pytest.mark.parametrize("size", [0, 1, 32 << 10, (32 << 10) + 1, MIB, 5 * MIB + 3])
 def test_put_and_get_of_every_size(swift, container, size):
     body = os.urandom(size)

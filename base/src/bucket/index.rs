@@ -101,6 +101,24 @@ pub(super) fn unseal(
     Ok(Answer(Ok(Nothing {})))
 }
 
+/// Removes a shard that is sealed and whose data has gone. `NotEmpty` while it names any.
+pub(super) fn clear(
+    context: &mut dyn ClassContext,
+    _: Nothing,
+) -> Result<Answer<Nothing>, ClassError> {
+    let head = allowed!(head(context)?.ok_or(Refusal::NoBucket {}));
+    if !head.sealed {
+        return Ok(Answer(Err(Refusal::NotEmpty {})));
+    }
+    for space in *b"evgimpu" {
+        if !context.omap_range(&key_in(space, b""), &space_end(space), 1)?.is_empty() {
+            return Ok(Answer(Err(Refusal::NotEmpty {})));
+        }
+    }
+    context.remove();
+    Ok(Answer(Ok(Nothing {})))
+}
+
 pub(super) fn stats(
     context: &mut dyn ClassContext,
     _: Nothing,

@@ -35,10 +35,43 @@ pub(super) fn add_key(
     Ok(keys)
 }
 
+fn wanted_at() -> Bytes {
+    key_in(b'w', b"")
+}
+
+pub(super) fn wanted_key(context: &mut dyn ClassContext, _: WantKey) -> Result<u32, ClassError> {
+    Ok(stored_at(context, &wanted_at())?.unwrap_or(0))
+}
+
+pub(super) fn want_key(context: &mut dyn ClassContext, _: WantKey) -> Result<u32, ClassError> {
+    let keys = all(context)?;
+    if keys.len() >= KEYS_MAX {
+        return Err(ClassError::Invalid("the cluster has all the keys that it can have".into()));
+    }
+    let next = keys.last().map_or(1, |last| last.version.saturating_add(1));
+    context.create();
+    context.set_omap(wanted_at(), next.to_bytes());
+    Ok(next)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::class::memory::MemoryObject;
+
+    #[test]
+    fn a_key_that_is_wanted_is_the_next() {
+        let mut object = MemoryObject::default();
+        assert_eq!(wanted_key(&mut object, Nothing {}), Ok(0));
+        for _ in 0..2 {
+            assert_eq!(want_key(&mut object, Nothing {}), Ok(1));
+            assert_eq!(wanted_key(&mut object, Nothing {}), Ok(1));
+        }
+        let key = SealedKey { version: 1, created_ms: 1, sealed: "x".into() };
+        add_key(&mut object, AddKey { key }).unwrap();
+        assert_eq!(keys(&mut object, Nothing {}).unwrap().len(), 1);
+        assert_eq!(want_key(&mut object, Nothing {}), Ok(2));
+    }
 
     #[test]
     fn one_of_two_who_add_at_a_time_wins() {

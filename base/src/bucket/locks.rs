@@ -75,7 +75,12 @@ pub(super) fn lock(
 }
 
 /// A retention that is in force may be prolonged by everybody; all else is a matter of the mode.
-fn may_change(lock: &ObjectLock, to: Option<Retention>, now_ms: u64, bypass: bool) -> bool {
+pub(super) fn may_change(
+    lock: &ObjectLock,
+    to: Option<Retention>,
+    now_ms: u64,
+    bypass: bool,
+) -> bool {
     let Some(present) = lock.retention_at(now_ms) else { return true };
     let prolonged = to.is_some_and(|to| to.mode == present.mode && to.until_ms >= present.until_ms);
     match present.mode {

@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 mod encryption;
+mod kms;
 mod versions;
 
 pub use encryption::*;
+pub use kms::*;
 pub use versions::*;
 
 macro_rules! fixed_bytes {

@@ -5,7 +5,9 @@ use super::*;
 use crate::class::{self, memory::MemoryObject};
 use std::collections::BTreeSet;
 
+mod body;
 mod chores;
+mod journal;
 mod split;
 mod versions;
 

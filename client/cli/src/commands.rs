@@ -4,6 +4,7 @@ pub(crate) mod bucket;
 pub(crate) mod config;
 pub(crate) mod erasure_profile;
 pub(crate) mod job;
+pub(crate) mod kms;
 pub(crate) mod limits;
 pub(crate) mod node;
 pub(crate) mod object;

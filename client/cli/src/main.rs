@@ -88,6 +88,9 @@ enum Command {
     /// What the S3 gateways need decided for them
     #[command(subcommand)]
     S3(commands::s3::S3Command),
+    /// Keys for encrypted objects: named ones for SSE-KMS, and the cluster's own
+    #[command(subcommand)]
+    Kms(commands::kms::KmsCommand),
     /// Gateways and metadata services
     #[command(subcommand)]
     Service(commands::service::ServiceCommand),
@@ -200,6 +203,7 @@ async fn run_command(
         Command::User(command) => commands::user::run(command, connection, output).await,
         Command::Config(command) => commands::config::run(command, connection, output).await,
         Command::S3(command) => commands::s3::run(command, connection, output).await,
+        Command::Kms(command) => commands::kms::run(command, connection, output).await,
         Command::Service(command) => commands::service::run(command, connection, output).await,
         Command::Version(args) => commands::version::run(&args, connection, output).await,
         Command::Raw(args) => commands::raw::run(args, connection, output).await,

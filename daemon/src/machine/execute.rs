@@ -33,6 +33,7 @@
 //!   reads are `ENOENT` then. Guards compare with the empty object.
 //! - `mtime` and user version change with every mutation except `Watch`, `Unwatch` and an `Exec` that
 //!   wrote nothing. Within the vector the user version is still the old one.
+//! - What a class keeps (`ObjectInfo::keeper`) only its own methods change or remove: `EPERM` for anything else.
 //! - Results of one vector together stay below `PAYLOAD_BYTES_MAX`: `OmapList` pages are cut (`more` is set),
 //!   everything else is refused with `E2BIG`.
 
@@ -56,7 +57,7 @@ use bytes::Bytes;
 use data::{Part, Use};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use store_base::class::MethodKind;
+use store_base::class::{MethodKind, keeper_name, keeper_number};
 use store_base::codec::{Decode, Encode};
 use store_base::op::{
     OPS_MAX, ObjectPage, OmapPage, Op, OpResult, PAYLOAD_BYTES_MAX, Request, Stat, Watcher, errno,
@@ -326,7 +327,9 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn op(&mut self, op: &'a Op) -> Result<Bytes, Abort> {
         if op.mutates() && !matches!(op, Op::Exec { .. }) {
-            self.may_write()?;
+            // To watch an object is no change of it.
+            let is_watch = matches!(op, Op::Watch { .. } | Op::Unwatch { .. });
+            self.may_write(if is_watch { self.keeper() } else { 0 })?;
             self.mutation(op)
         } else {
             match op {
@@ -336,11 +339,28 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn may_write(&self) -> Result<(), Abort> {
+    /// The class that keeps the object, 0 for none.
+    fn keeper(&self) -> u8 {
+        self.transaction.info.as_ref().map_or(0, |info| info.keeper)
+    }
+
+    /// `by`: the class that asks, 0 for an op.
+    fn may_write(&self, by: u8) -> Result<(), Abort> {
         let is_snap = self.request.object.snap != SnapId::HEAD;
-        match self.request.read_only || is_snap {
-            true => Err(Abort::Code(errno::EROFS)),
-            false => Ok(()),
+        if self.request.read_only || is_snap {
+            return Err(Abort::Code(errno::EROFS));
+        }
+        match self.keeper() {
+            0 => Ok(()),
+            keeper if keeper == by => Ok(()),
+            keeper => Err(Abort::Refused(
+                errno::EPERM,
+                format!(
+                    "it is kept by the class {}: only its methods change it",
+                    keeper_name(keeper)
+                )
+                .into(),
+            )),
         }
     }
 
@@ -585,8 +605,9 @@ impl<'a> Run<'a> {
     fn exec(&mut self, class: &str, method: &str, input: &Bytes) -> Result<Bytes, Abort> {
         let method =
             store_base::class::method(class, method).ok_or(Abort::Code(errno::EOPNOTSUPP))?;
+        let keeper = keeper_number(method.class);
         if method.kind == MethodKind::Write {
-            self.may_write()?;
+            self.may_write(keeper)?;
         }
         let before = self.transaction.mark();
         let client = self.request.id.client;
@@ -594,6 +615,12 @@ impl<'a> Run<'a> {
         match answer {
             Ok(data) => {
                 let wrote = self.transaction.mark() != before;
+                if wrote
+                    && keeper != 0
+                    && let Some(info) = &mut self.transaction.info
+                {
+                    info.keeper = keeper;
+                }
                 self.bumps |= wrote;
                 self.changes |= wrote;
                 self.fit(data.len())?;

@@ -4,7 +4,8 @@
 //! Every gateway runs one. It looks through the records of all buckets every [`Chores::every`], and does what is
 //! due in those that have rules. The work of a shard is a lease in the shard itself (`bucket.claim`), with the
 //! place that was reached: gateways share the shards among them, and a walk that its gateway did not survive is
-//! gone on with by another. Removing is conditional (`bucket.retire`), so two at once do no harm.
+//! gone on with by another. Removing is conditional (`bucket.retire`), so two at once do no harm. Named keys whose
+//! waiting period is over are destroyed in the same round.
 //!
 //! A walk pauses after each page for as long as the page took: it never takes more than half of what one busy
 //! client takes.
@@ -23,6 +24,7 @@ use store_shell::shutdown::Shutdown;
 
 pub mod deliver;
 mod expiry;
+mod keys;
 mod split;
 mod walk;
 
@@ -103,6 +105,9 @@ impl Chores {
             tokio::select! {
                 () = shutdown.wait() => return,
                 () = tokio::time::sleep(self.every) => {}
+            }
+            if let Err(error) = keys::destroy_due(flat).await {
+                tracing::warn!(%error, "looking for keys that are due stopped; tried again later");
             }
             if let Err(error) = self.look_through(flat, shutdown).await {
                 tracing::warn!(%error, "looking for what is due stopped; tried again later");

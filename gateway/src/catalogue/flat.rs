@@ -608,6 +608,7 @@ impl<C: Cluster> Catalogue for Flat<C> {
             let (key, size) = (put.key.clone(), put.entry.size);
             let put_with = |ceiling| Put { ceiling, ..put.clone() };
             let (shard, done) = self.commit(bucket, &key, size, "put", put_with).await?;
+            self.guard(bucket, &put.key, &done.entry).await?;
             self.mark_replaced(bucket, shard, &done.replaced, put.now_ms);
             let known = &self.commons.known;
             known.note(bucket, shard, Some(&done.entry), done.replaced.as_ref());
@@ -665,7 +666,14 @@ impl<C: Cluster> Catalogue for Flat<C> {
     }
 
     fn lock<'a>(&'a self, bucket: &'a Bucket, lock: SetLock) -> Later<'a, Entry> {
-        Box::pin(async move { Ok(self.keyed(bucket, &lock.key, "lock", &lock).await?.1) })
+        Box::pin(async move {
+            if lock.change == (LockChange::Hold { on: false }) {
+                self.release_hold(bucket, &lock.key, lock.version).await?;
+            }
+            let entry: Entry = self.keyed(bucket, &lock.key, "lock", &lock).await?.1;
+            self.guard(bucket, &lock.key, &entry).await?;
+            Ok(entry)
+        })
     }
 
     fn tag<'a>(&'a self, bucket: &'a Bucket, tags: SetTags) -> Later<'a, Entry> {
@@ -677,6 +685,10 @@ impl<C: Cluster> Catalogue for Flat<C> {
             self.note_expiring(bucket, expiry_of(&describe.headers)).await?;
             Ok(self.keyed(bucket, &describe.key, "describe", &describe).await?.1)
         })
+    }
+
+    fn journal<'a>(&'a self, bucket: &'a Bucket, ask: JournalAsk) -> Later<'a, JournalAnswer> {
+        Box::pin(journals::ask(self, bucket, ask))
     }
 
     fn versions<'a>(&'a self, bucket: &'a Bucket, list: ListVersions) -> Later<'a, VersionPage> {
@@ -765,6 +777,29 @@ impl<C: Cluster> Catalogue for Flat<C> {
         )
     }
 
+    fn wanted_cluster_key(&self) -> Later<'_, u32> {
+        Box::pin(self.registry(KEYS_OBJECT.to_owned(), "wanted_key", &Nothing {}))
+    }
+
+    fn kms_key<'a>(&'a self, id: &'a str) -> Later<'a, Option<KmsKey>> {
+        Box::pin(async move {
+            let read = ReadKms { id: id.to_owned() };
+            match self.registry(KMS_OBJECT.to_owned(), "kms_key", &read).await {
+                // Nobody has made any key yet.
+                Err(CatalogueError::Cluster(Error::NotFound(_))) => Ok(None),
+                key => key,
+            }
+        })
+    }
+
+    fn change_kms(&self, change: ChangeKms) -> Later<'_, Result<KmsKey, KmsRefusal>> {
+        Box::pin(async move {
+            let outcome: KmsOutcome =
+                self.registry(KMS_OBJECT.to_owned(), "kms_change", &change).await?;
+            Ok(outcome.into_result())
+        })
+    }
+
     fn placement(&self, name: &str) -> Option<Placement> {
         self.cluster.placement(name)
     }
@@ -809,6 +844,7 @@ impl<C: Cluster> Catalogue for Flat<C> {
             let (key, size) = (complete.key.clone(), complete.entry.size);
             let with = |ceiling| Complete { ceiling, ..complete.clone() };
             let (shard, done) = self.commit(bucket, &key, size, "complete", with).await?;
+            self.guard(bucket, &complete.key, &done.entry).await?;
             let known = &self.commons.known;
             known.note(bucket, shard, Some(&done.entry), done.replaced.as_ref());
             if complete.notes.is_some() {

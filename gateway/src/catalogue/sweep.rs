@@ -8,10 +8,11 @@
 
 use super::flat::{Flat, data_place};
 use super::*;
-use crate::cluster::{Cluster, INDEX_POOL};
+use crate::cluster::Cluster;
 use crate::s3::lifecycle::{Calendar, DAY_MS};
 use futures_util::StreamExt;
 use futures_util::stream;
+use store_base::bucket::{BODY_CLASS, RemoveBody};
 use store_base::op::Op;
 use store_shell::shutdown::Shutdown;
 
@@ -154,14 +155,24 @@ impl Sweep {
             let (held, free): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, refs)| {
                 refs.iter().any(|data| flat.commons.holds.is_held(&data.id))
             });
-            for (_, refs) in &free {
-                delete_data(flat, bucket, refs).await?;
+            let mut records = Vec::with_capacity(free.len());
+            let mut locked = false;
+            for (key, refs) in free {
+                match delete_data(flat, bucket, &refs).await {
+                    Err(CatalogueError::Refused(Refusal::Locked {})) => {
+                        tracing::warn!(bucket = %bucket.name, shard, "garbage is locked; it stays");
+                        locked = true;
+                    }
+                    done => {
+                        done?;
+                        records.push(key);
+                    }
+                }
             }
-            if !free.is_empty() {
-                let records = free.into_iter().map(|(key, _)| key).collect();
+            if !records.is_empty() {
                 let _: Nothing = flat.shard(bucket, shard, "swept", &Swept { records }).await?;
             }
-            if !held.is_empty() {
+            if locked || !held.is_empty() {
                 return Ok(false);
             }
         }
@@ -274,8 +285,13 @@ impl Sweep {
         if !self.sweep_shard(flat, bucket, shard, u64::MAX).await? {
             return Err(Error::Unavailable("data of a removed bucket is being read".into()).into());
         }
-        let object = shard_name(bucket.id, bucket.generation, shard);
-        gone(flat.cluster.operate(INDEX_POOL, object, vec![Op::Delete {}], false).await)
+        let cleared = flat.shard::<_, Answer<Nothing>>(bucket, shard, "clear", &Nothing {}).await;
+        match cleared {
+            Err(CatalogueError::Cluster(Error::NotFound(_))) => Ok(()),
+            Ok(Answer(Err(Refusal::NoBucket {}))) => Ok(()),
+            Ok(Answer(done)) => Ok(done.map(drop)?),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -287,8 +303,18 @@ async fn delete_data<C: Cluster>(
     let stripes = refs.iter().flat_map(|data| (0..data.stripes()).map(move |n| (data, n)));
     let mut deletes = stream::iter(stripes)
         .map(|(data, stripe)| async move {
-            let object = data.stripe_name(bucket.id, stripe);
-            gone(flat.cluster.operate(data_place(bucket), object, vec![Op::Delete {}], false).await)
+            let (place, object) = (data_place(bucket), data.stripe_name(bucket.id, stripe));
+            let ops = vec![Op::Delete {}];
+            match flat.cluster.operate(place, object.clone(), ops, false).await {
+                // It was locked once. That governance was passed over, the index has decided.
+                Err(Error::Denied(_)) => {
+                    let remove = RemoveBody { bypass: true };
+                    let done: Answer<Nothing> =
+                        flat.exec(place, object, BODY_CLASS, "remove", &remove).await?;
+                    Ok(done.0.map(drop)?)
+                }
+                deleted => gone(deleted),
+            }
         })
         .buffer_unordered(DELETES_IN_FLIGHT);
     while let Some(done) = deletes.next().await {

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use store_base::PoolId;
 use store_base::bucket::placement::{PLACEMENT_DEFAULT, Placement};
 use store_base::class::{self, ClassContext, ClassError, MethodKind, memory::MemoryObject};
 use store_base::codec::Encode;
 use store_base::error::Error;
 use store_base::op::{Op, OpResult, Stat, errno};
+use store_base::{PoolId, Timestamp};
 
 /// Says what fails: pool, object, ops. An error is returned instead of running them.
 pub type Fault = Box<dyn Fn(Place, &str, &[Op]) -> Option<Error> + Send>;
@@ -22,12 +22,16 @@ struct Objects {
     placements: BTreeMap<String, PoolId>,
     fault: Option<Fault>,
     requests: u64,
+    /// How far its clock is ahead, in seconds.
+    ahead: u64,
 }
 
 #[derive(Clone, Default)]
 struct Stored {
     class: MemoryObject,
     data: Vec<u8>,
+    /// The class that keeps the object; 0 for none.
+    keeper: u8,
 }
 
 /// The cluster; clones share it.
@@ -44,6 +48,11 @@ impl MemoryCluster {
     /// Lets requests fail from now on.
     pub fn fail_with(&self, fault: Option<Fault>) {
         self.locked(|objects| objects.fault = fault);
+    }
+
+    /// Sets the clock that class methods see forward, by so many seconds.
+    pub fn advance(&self, secs: u64) {
+        self.locked(|objects| objects.ahead += secs);
     }
 
     /// Adds a placement.
@@ -80,6 +89,43 @@ impl MemoryCluster {
         });
     }
 
+    /// Changes what lies in the omap of an object that is there.
+    #[cfg(test)]
+    pub(crate) fn set_omap(&self, pool: Place, object: &str, key: Bytes, value: Bytes) {
+        self.locked(|objects| {
+            if let Some(stored) = objects.objects.get_mut(&(pool, object.to_owned())) {
+                stored.class.omap.insert(key, value);
+            }
+        });
+    }
+
+    /// As [`Cluster::operate`], at once.
+    pub fn operate_now(
+        &self,
+        pool: Place,
+        object: String,
+        ops: &[Op],
+        read_only: bool,
+    ) -> Result<Vec<OpResult>, Error> {
+        self.locked(|objects| {
+            objects.requests += 1;
+            if let Some(error) = objects.fault.as_ref().and_then(|f| f(pool, &object, ops)) {
+                return Err(error);
+            }
+            let name = (pool, object);
+            let mut stored = objects.objects.get(&name).cloned().unwrap_or_default();
+            let now = store_shell::clock::timestamp();
+            stored.class.now = Timestamp { secs: now.secs + objects.ahead, ..now };
+            let results =
+                ops.iter().map(|op| run(&mut stored, op, read_only)).collect::<Result<_, _>>()?;
+            match stored.class.exists {
+                true => objects.objects.insert(name, stored),
+                false => objects.objects.remove(&name),
+            };
+            Ok(results)
+        })
+    }
+
     /// How many requests were run.
     pub fn requests(&self) -> u64 {
         self.locked(|objects| objects.requests)
@@ -97,23 +143,7 @@ impl Cluster for MemoryCluster {
         Box::pin(async move {
             // A real cluster answers later: let others run in between, as they will then.
             tokio::task::yield_now().await;
-            self.locked(|objects| {
-                objects.requests += 1;
-                if let Some(error) = objects.fault.as_ref().and_then(|f| f(pool, &object, &ops)) {
-                    return Err(error);
-                }
-                let name = (pool, object);
-                let mut stored = objects.objects.get(&name).cloned().unwrap_or_default();
-                let results = ops
-                    .iter()
-                    .map(|op| run(&mut stored, op, read_only))
-                    .collect::<Result<_, _>>()?;
-                match stored.class.exists {
-                    true => objects.objects.insert(name, stored),
-                    false => objects.objects.remove(&name),
-                };
-                Ok(results)
-            })
+            self.operate_now(pool, object, &ops, read_only)
         })
     }
 
@@ -141,6 +171,9 @@ fn run(stored: &mut Stored, op: &Op, read_only: bool) -> Result<OpResult, Error>
     let data = match op {
         Op::Exec { class, method, input } => exec(stored, class, method, input, read_only)?,
         _ if op.mutates() && read_only => return Err(failed(errno::EROFS, "a read that writes")),
+        _ if op.mutates() && stored.keeper != 0 => {
+            return Err(failed(errno::EPERM, "it is kept by a class"));
+        }
         Op::Write { offset, data } => {
             let start = *offset as usize;
             let end = start + data.len();
@@ -182,7 +215,11 @@ fn exec(
     if read_only && method.kind == MethodKind::Write {
         return Err(failed(errno::EROFS, "a read that writes"));
     }
-    stored.class.now = store_shell::clock::timestamp();
+    let keeper = class::keeper_number(method.class);
+    if method.kind == MethodKind::Write && stored.keeper != 0 && stored.keeper != keeper {
+        return Err(failed(errno::EPERM, "it is kept by another class"));
+    }
+    let before = (method.kind == MethodKind::Write && keeper != 0).then(|| stored.class.clone());
     let had_data = !stored.data.is_empty();
     let output = (method.code)(&mut stored.class, input.clone()).map_err(|error| match error {
         ClassError::Invalid(_) => failed(errno::EINVAL, &error.to_string()),
@@ -192,6 +229,9 @@ fn exec(
     })?;
     if had_data && !ClassContext::exists(&stored.class) {
         stored.data.clear();
+    }
+    if before.is_some_and(|before| before != stored.class) {
+        stored.keeper = if ClassContext::exists(&stored.class) { keeper } else { 0 };
     }
     Ok(output)
 }

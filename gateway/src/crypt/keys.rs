@@ -4,7 +4,9 @@ use md5::{Digest, Md5};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 use ring::hmac;
+use std::collections::BTreeMap;
 use store_base::bucket::{BucketId, DataRef, WriteId};
+use store_base::codec::Encode;
 
 /// Bytes of every key.
 pub const KEY_BYTES: usize = 32;
@@ -68,24 +70,38 @@ pub trait Wrapping {
     fn secret(&self) -> &[u8; KEY_BYTES];
     /// Tells kinds of them apart.
     fn purpose(&self) -> &'static [u8];
+    /// What a key is bound to besides its bucket: associated data of the wrapping.
+    fn bound(&self) -> &[u8] {
+        &[]
+    }
 
     /// Wraps the key of a body of this bucket. `id` is used for one body only, so that what wraps is too.
     fn wrap(&self, key: &DataKey, id: &WriteId, bucket: BucketId) -> bytes::Bytes {
-        let mut wrapped = key.0.to_vec();
-        one_time(self, id)
-            .seal_in_place_append_tag(nonce(), Aad::from(bucket.0), &mut wrapped)
-            .expect("32 bytes are not too long");
-        wrapped.into()
+        self.wrap_to(key, id, &[&bucket.0[..], self.bound()].concat())
     }
 
     /// Unwraps it. `None` if this is not the key that wrapped it, or it is damaged.
     fn unwrap_key(&self, wrapped: &[u8], id: &WriteId, bucket: BucketId) -> Option<DataKey> {
+        self.unwrap_from(wrapped, id, &[&bucket.0[..], self.bound()].concat())
+    }
+
+    /// Wraps any key, with this as associated data. `id` is used once only.
+    fn wrap_to(&self, key: &DataKey, id: &WriteId, associated: &[u8]) -> bytes::Bytes {
+        let mut wrapped = key.0.to_vec();
+        one_time(self, id)
+            .seal_in_place_append_tag(nonce(), Aad::from(associated), &mut wrapped)
+            .expect("32 bytes are not too long");
+        wrapped.into()
+    }
+
+    /// Unwraps what [`Wrapping::wrap_to`] made.
+    fn unwrap_from(&self, wrapped: &[u8], id: &WriteId, associated: &[u8]) -> Option<DataKey> {
         if wrapped.len() != WRAPPED_BYTES {
             return None;
         }
         let mut key = wrapped.to_vec();
         let opened =
-            one_time(self, id).open_in_place(nonce(), Aad::from(bucket.0), &mut key).ok()?;
+            one_time(self, id).open_in_place(nonce(), Aad::from(associated), &mut key).ok()?;
         Some(DataKey(<[u8; KEY_BYTES]>::try_from(&*opened).ok()?))
     }
 }
@@ -139,6 +155,35 @@ impl Wrapping for ClusterKey {
     }
 }
 
+/// A version of a key of the key ring, and what the client binds the key of a body to.
+#[derive(Clone)]
+pub struct NamedKey {
+    secret: DataKey,
+    bound: Vec<u8>,
+}
+
+impl NamedKey {
+    /// With this secret. Names and values of the context come in order, each with its length before it, so that
+    /// no two contexts are the same bytes.
+    pub fn new(secret: DataKey, context: &BTreeMap<String, String>) -> NamedKey {
+        NamedKey { secret, bound: context.to_bytes().to_vec() }
+    }
+}
+
+impl Wrapping for NamedKey {
+    fn secret(&self) -> &[u8; KEY_BYTES] {
+        &self.secret.0
+    }
+
+    fn purpose(&self) -> &'static [u8] {
+        b"named"
+    }
+
+    fn bound(&self) -> &[u8] {
+        &self.bound
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +202,21 @@ mod tests {
         assert!(ClusterKey([3; 32]).unwrap_key(&wrapped, &id, bucket).is_none());
         for len in 0..wrapped.len() {
             assert!(ours.unwrap_key(&wrapped[..len], &id, bucket).is_none());
+        }
+    }
+
+    #[test]
+    fn a_context_is_part_of_the_wrapping() {
+        let (bucket, id) = (BucketId([1; 8]), WriteId([2; 16]));
+        let context = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+        };
+        let with = |pairs: &[(&str, &str)]| NamedKey::new(DataKey([3; 32]), &context(pairs));
+        let key = DataKey::random();
+        let wrapped = with(&[("a", "b")]).wrap(&key, &id, bucket);
+        assert_eq!(with(&[("a", "b")]).unwrap_key(&wrapped, &id, bucket).unwrap().0, key.0);
+        for other in [&[][..], &[("a", "c")], &[("ab", "")], &[("a", "b"), ("c", "d")]] {
+            assert!(with(other).unwrap_key(&wrapped, &id, bucket).is_none(), "{other:?}");
         }
     }
 

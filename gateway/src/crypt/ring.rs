@@ -1,8 +1,9 @@
 //! The cluster's keys: made by the first gateway that needs one, kept in the cluster, sealed with the secret
 //! that the monitor gives to gateways. Who has the disks alone has no key.
 //!
-//! The newest key wraps; all of them unwrap. A new one is made on demand (rotation): other gateways go on with
-//! the one before for at most [`BELIEVED_FOR`]. None is ever removed.
+//! The newest key wraps; all of them unwrap. A new one is made on demand (rotation): by the admin port, or by the first
+//! gateway that sees that an operator asked for one. Other gateways go on with the one before for at most
+//! [`BELIEVED_FOR`]. None is ever removed.
 
 use super::keys::{ClusterKey, KEY_BYTES, cipher, derive};
 use crate::catalogue::{Catalogue, CatalogueError};
@@ -55,12 +56,15 @@ impl Ring {
             return Ok(newest);
         }
         let mut stored = catalogue.cluster_keys().await?;
-        if stored.is_empty() {
+        let newest = stored.last().map_or(0, |key| key.version);
+        if newest == 0 || catalogue.wanted_cluster_key().await? > newest {
             let secret = secrets.seal_key().ok_or_else(no_secret)?;
             // If somebody is faster, his is what comes back.
-            stored = catalogue.add_cluster_key(new_key(&secret, 1)).await?;
+            stored = catalogue.add_cluster_key(new_key(&secret, newest + 1)).await?;
+            tracing::info!(version = newest + 1, "made a key of the cluster for encrypted objects");
         }
         self.learn(secrets, &stored)?;
+        self.known.borrow_mut().until = Some(clock::now() + BELIEVED_FOR);
         self.known_newest().ok_or_else(no_secret)
     }
 
@@ -93,7 +97,6 @@ impl Ring {
                 place.insert(opened(&secret, key).ok_or_else(|| damaged(key.version))?);
             }
         }
-        known.until = Some(clock::now() + BELIEVED_FOR);
         Ok(())
     }
 }

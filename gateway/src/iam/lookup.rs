@@ -38,6 +38,8 @@ enum Wanted {
     Root(String),
     /// A role of an account.
     Role(String, String),
+    /// A member of an account, by his name.
+    Member(String, String),
 }
 
 /// And what was found: the account, and who in it.
@@ -122,6 +124,29 @@ impl Lookup {
             identity,
             member: None,
         })))
+    }
+
+    /// The keys of a member of an account, by the name that IAM knows him by, or by one of his keys.
+    pub async fn keys_of_member(
+        &self,
+        service: &Service,
+        account: &str,
+        name: &str,
+    ) -> S3Result<Vec<(String, Arc<User>)>> {
+        let mut keys: Vec<String> = Vec::new();
+        if keys::shard_of(name).is_some() {
+            keys.push(name.to_owned());
+        } else if service.keys.account(account).is_some() && !name.is_empty() {
+            let wanted = Wanted::Member(account.to_owned(), name.to_owned());
+            let found = self.find(service, wanted).await?;
+            keys.extend(found.iter().flat_map(|(_, kept)| kept.bundle.entity.keys.keys().cloned()));
+        }
+        let mut holders = Vec::new();
+        for key in keys {
+            let holder = self.holder(service, &key).await?.filter(|user| user.id == account);
+            holders.extend(holder.map(|user| (key, user)));
+        }
+        Ok(holders)
     }
 
     /// A root user of the monitor's map, with what administrators keep about him.
@@ -241,6 +266,7 @@ async fn look_up(service: &Service, wanted: &Wanted) -> S3Result<Found> {
         }
         Wanted::Root(account) => bundle_of(account, Kind::User {}, ""),
         Wanted::Role(account, name) => bundle_of(account, Kind::Role {}, name),
+        Wanted::Member(account, name) => bundle_of(account, Kind::User {}, name),
     };
     let found = match (service.catalogue.identities(shard, ask).await?, wanted) {
         (Some(IdentityAnswer::Key(holder)), _) => {
@@ -248,7 +274,7 @@ async fn look_up(service: &Service, wanted: &Wanted) -> S3Result<Found> {
         }
         (
             Some(IdentityAnswer::Bundle(bundle)),
-            Wanted::Root(account) | Wanted::Role(account, _),
+            Wanted::Root(account) | Wanted::Role(account, _) | Wanted::Member(account, _),
         ) => bundle.map(|bundle| (account.clone(), bundle)),
         _ => None,
     };

@@ -30,6 +30,7 @@ use bytes::Bytes;
 use decide::{Asked, Existing};
 use needs::{Need, Right, Scope};
 use rules::Rules;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use store_base::bucket::{Found, Read, Refusal, Version};
@@ -70,6 +71,15 @@ struct Target {
     rules: Rc<Rules>,
     /// Looked up here, so that no way to sign a request goes past them.
     identity: Option<Arc<Identity>>,
+}
+
+/// What was seen on the way to a decision that the record of the request wants to know.
+#[derive(Default)]
+pub struct Noted {
+    /// The bucket and its rules, as they were when the request came.
+    pub target: RefCell<Option<(Rc<Bucket>, Rc<Rules>)>>,
+    /// Whether an ACL let it in, and nothing else would have.
+    pub by_acl: Cell<bool>,
 }
 
 fn denied<T>() -> S3Result<T> {
@@ -178,7 +188,9 @@ pub async fn cross_origin(call: &Call, operation: Operation) -> S3Result<CrossOr
 
 impl Target {
     async fn of(call: &Call) -> S3Result<Target> {
-        Self::named(call, call.head.bucket()?, "x-amz-expected-bucket-owner").await
+        let target = Self::named(call, call.head.bucket()?, "x-amz-expected-bucket-owner").await?;
+        *call.noted.target.borrow_mut() = Some((target.bucket.clone(), target.rules.clone()));
+        Ok(target)
     }
 
     async fn named(call: &Call, name: &str, expected_owner: &str) -> S3Result<Target> {
@@ -215,7 +227,12 @@ impl Target {
             context::add_object(&mut context, object);
         }
         self.ask(call, need, key, object, &context, |asked| {
-            decide::decide(asked, &self.rules)
+            let allowed = decide::decide(asked, &self.rules);
+            let logged = self.rules.logging.is_some();
+            if allowed && logged && !decide::decide_without_acls(asked, &self.rules) {
+                call.noted.by_acl.set(true);
+            }
+            allowed
                 || (self.granted_by_swift(call, need)
                     && decide::verdict(asked, &self.rules) != Verdict::Deny)
         })

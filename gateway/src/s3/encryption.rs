@@ -2,27 +2,28 @@
 //! key of a body that is written or read.
 //!
 //! `x-amz-server-side-encryption: AES256` (SSE-S3) is a key of the cluster, `-customer-…` (SSE-C) one that the
-//! client brings with each request and nobody keeps. Keys of a key management service (`aws:kms`) are not there.
+//! client brings with each request and nobody keeps. `aws:kms` (SSE-KMS) is a named key of the cluster's key ring.
+
+pub mod default;
+pub mod kms;
 
 use super::access::rules::Rules;
 use super::error::{Code, S3Error, S3Result};
 use super::response;
-use super::xml::Element;
 use super::{Call, Service};
 use crate::catalogue::Bucket;
 use crate::crypt::keys::{CustomerKey, DataKey, KEY_BYTES, Wrapping};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use default::ByDefault;
 use http::HeaderMap;
+use kms::Asked;
 use std::rc::Rc;
 use store_base::bucket::{BucketId, Detail, Encryption, KeyHolder, Upload, WriteId};
 use store_shell::clock;
 use subtle::ConstantTimeEq;
 
 const MANAGED: &str = "x-amz-server-side-encryption";
-const KMS_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
-const KMS_CONTEXT: &str = "x-amz-server-side-encryption-context";
-const BUCKET_KEY: &str = "x-amz-server-side-encryption-bucket-key-enabled";
 const ALGORITHM: &str = "x-amz-server-side-encryption-customer-algorithm";
 const KEY_MD5: &str = "x-amz-server-side-encryption-customer-key-md5";
 
@@ -39,37 +40,6 @@ const OF_SOURCE: Names = [
 
 /// The only algorithm there is.
 const AES256: &str = "AES256";
-
-fn no_kms() -> S3Error {
-    Code::NotImplemented.with(
-        "Keys of a key management service (aws:kms) are not supported; use AES256 or a key of your own.",
-    )
-}
-
-/// Reads a `ServerSideEncryptionConfiguration`: whether what names no encryption is encrypted.
-pub fn parse_default(document: &[u8]) -> S3Result<bool> {
-    let root = Element::parse(document, "ServerSideEncryptionConfiguration")?;
-    let mut rules = root.all("Rule");
-    let (Some(rule), None) = (rules.next(), rules.next()) else {
-        return Err(Code::MalformedXML.into());
-    };
-    if rule.all("BlockedEncryptionTypes").next().is_some() {
-        return Err(Code::NotImplemented.with("BlockedEncryptionTypes is not supported."));
-    }
-    let by_default =
-        rule.all("ApplyServerSideEncryptionByDefault").next().ok_or(Code::MalformedXML)?;
-    let master_key = by_default.child_text("KMSMasterKeyID")?;
-    match (by_default.required_text("SSEAlgorithm")?.trim(), master_key) {
-        (AES256, None) => Ok(true),
-        (AES256, Some(_)) => Err(S3Error::argument(
-            "ApplyServerSideEncryptionByDefault",
-            "",
-            "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse",
-        )),
-        ("aws:kms" | "aws:kms:dsse", _) => Err(no_kms()),
-        _ => Err(Code::MalformedXML.into()),
-    }
-}
 
 /// The key that a client brings in these headers.
 fn customer_key(call: &Call, names: Names) -> S3Result<Option<CustomerKey>> {
@@ -121,55 +91,63 @@ pub enum Wanted {
     Plain,
     /// A key of the cluster.
     Cluster,
+    /// A key of the key ring.
+    Kms(Asked),
     /// The client's.
     Customer(CustomerKey),
 }
 
 impl Wanted {
-    /// By its headers, else by the bucket's default. Errors: `InvalidArgument`, `NotImplemented` for a key
-    /// management service.
+    /// By its headers, else by the bucket's default. Errors: `InvalidArgument`, `KMS.NotFoundException`,
+    /// `NotImplemented` for two layers of encryption.
     pub fn of_write(call: &Call, bucket: &Rc<Bucket>) -> S3Result<Wanted> {
-        match Self::of_headers(call)? {
-            Wanted::Plain => Ok(Self::by_default(&*call.service.rules.rules(bucket)?)),
-            wanted => Ok(wanted),
+        let rules = call.service.rules.rules(bucket)?;
+        let bucket_key = kms::bucket_key(call)?;
+        match (Self::of_headers(call)?, &rules.encryption) {
+            (Wanted::Kms(asked), Some(ByDefault::Kms { bucket_key: by_default, .. })) => {
+                Ok(Wanted::Kms(Asked { bucket_key: bucket_key.unwrap_or(*by_default), ..asked }))
+            }
+            (Wanted::Plain, _) => match Self::by_default(&rules) {
+                Wanted::Kms(asked) => {
+                    let bucket_key = bucket_key.unwrap_or(asked.bucket_key);
+                    Ok(Wanted::Kms(Asked { bucket_key, ..asked }))
+                }
+                wanted => Ok(wanted),
+            },
+            (wanted, _) => Ok(wanted),
         }
     }
 
     /// As the bucket has it by default.
     pub fn by_default(rules: &Rules) -> Wanted {
-        if rules.encrypted { Wanted::Cluster } else { Wanted::Plain }
+        match &rules.encryption {
+            None => Wanted::Plain,
+            Some(ByDefault::Cluster) => Wanted::Cluster,
+            Some(ByDefault::Kms { key, bucket_key }) => {
+                Wanted::Kms(Asked { key: key.clone(), bucket_key: *bucket_key, ..Asked::default() })
+            }
+        }
     }
 
     /// By the headers alone.
     pub fn of_headers(call: &Call) -> S3Result<Wanted> {
         let head = &call.head;
         let managed = head.header(MANAGED)?;
-        let kms = head.header(KMS_KEY)?.or(head.header(KMS_CONTEXT)?);
         let customer = OF_REQUEST.iter().any(|name| head.headers.contains_key(*name));
-        let invalid =
-            |name: &str, value: &str, message: &str| Err(S3Error::argument(name, value, message));
+        let invalid = |value: &str, message: &str| Err(S3Error::argument(MANAGED, value, message));
         match managed {
             Some(value) if customer => invalid(
-                MANAGED,
                 value,
                 "Server Side Encryption with Customer provided key is incompatible with the encryption method specified",
             ),
-            Some(value) if value == AES256 && kms.is_some() => invalid(
-                MANAGED,
-                value,
-                "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms",
-            ),
-            Some(AES256) if head.header(BUCKET_KEY)?.is_some_and(|v| v == "true") => Err(no_kms()),
-            Some(AES256) => Ok(Wanted::Cluster),
-            Some("aws:kms" | "aws:kms:dsse") => Err(no_kms()),
-            Some(value) => {
-                invalid(MANAGED, value, "The encryption method specified is not supported")
+            Some(value) if !kms::is_method(value) && kms::has_headers(call) => {
+                invalid(value, kms::METHOD_NEEDED)
             }
-            None if kms.is_some() => invalid(
-                MANAGED,
-                "",
-                "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms",
-            ),
+            Some(AES256) => Ok(Wanted::Cluster),
+            Some(kms::METHOD) => Ok(Wanted::Kms(Asked::of_headers(call)?)),
+            Some(kms::TWO_LAYERS) => Err(kms::no_two_layers()),
+            Some(value) => invalid(value, "The encryption method specified is not supported"),
+            None if kms::has_headers(call) => invalid("", kms::METHOD_NEEDED),
             None => Ok(match customer_key(call, OF_REQUEST)? {
                 Some(key) => Wanted::Customer(key),
                 None => Wanted::Plain,
@@ -196,6 +174,10 @@ impl Wanted {
                     service.ring.newest(&*service.catalogue, &*service.keys).await?;
                 (KeyHolder::Cluster { version }, wrapping.wrap(&key, &id, bucket))
             }
+            Wanted::Kms(asked) => {
+                let (grip, wrapping) = kms::newest(service, asked).await?;
+                (KeyHolder::Kms { grip }, wrapping.wrap(&key, &id, bucket))
+            }
             Wanted::Customer(wrapping) => {
                 (KeyHolder::Customer {}, wrapping.wrap(&key, &id, bucket))
             }
@@ -217,11 +199,15 @@ async fn unwrapped(
 ) -> S3Result<DataKey> {
     let Encryption { holder, id, wrapped_key } = encryption;
     match (holder, customer) {
-        (KeyHolder::Cluster { .. }, Some(_)) => Err(not_applicable()),
+        (KeyHolder::Cluster { .. } | KeyHolder::Kms { .. }, Some(_)) => Err(not_applicable()),
         (KeyHolder::Cluster { version }, None) => {
             let service = &call.service;
             let ring = &service.ring;
             let key = ring.version(&*service.catalogue, &*service.keys, *version).await?;
+            key.unwrap_key(wrapped_key, id, bucket).ok_or_else(damaged)
+        }
+        (KeyHolder::Kms { grip }, None) => {
+            let key = kms::of_grip(&call.service, grip).await?;
             key.unwrap_key(wrapped_key, id, bucket).ok_or_else(damaged)
         }
         (KeyHolder::Customer {}, None) => Err(Code::InvalidRequest.with("The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object.")),
@@ -238,8 +224,26 @@ fn not_applicable() -> S3Error {
 }
 
 /// The key of an object that is read; `None` if it is not encrypted. Errors: `InvalidRequest` if the client's
-/// key is needed and is not there, or is there and is not the right one or not needed.
+/// key is needed and is not there, or is there and is not the right one or not needed; `KMS.…` of a named key
+/// that may not be used.
 pub async fn of_object(call: &Call, bucket: &Bucket, detail: &Detail) -> S3Result<Option<DataKey>> {
+    check_read(call)?;
+    opened(call, bucket, detail, customer_key(call, OF_REQUEST)?).await
+}
+
+/// The same for who is told of an object and reads nothing of it. A named key is not needed for that.
+pub async fn of_description(call: &Call, bucket: &Bucket, detail: &Detail) -> S3Result<()> {
+    check_read(call)?;
+    let customer = customer_key(call, OF_REQUEST)?;
+    let holder = detail.encryption.as_ref().map(|encryption| &encryption.holder);
+    match (holder, &customer) {
+        (Some(KeyHolder::Kms { .. }), None) => Ok(()),
+        _ => opened(call, bucket, detail, customer).await.map(drop),
+    }
+}
+
+/// What says how to encrypt has no place where an object is read.
+fn check_read(call: &Call) -> S3Result<()> {
     if call.head.headers.contains_key(MANAGED) && is_read(call) {
         return Err(S3Error::argument(
             MANAGED,
@@ -247,7 +251,7 @@ pub async fn of_object(call: &Call, bucket: &Bucket, detail: &Detail) -> S3Resul
             "x-amz-server-side-encryption header is not supported for this operation.",
         ));
     }
-    opened(call, bucket, detail, customer_key(call, OF_REQUEST)?).await
+    Ok(())
 }
 
 fn is_read(call: &Call) -> bool {
@@ -298,7 +302,7 @@ pub async fn of_upload(
 
 /// The tag of a body that is or is not encrypted: the MD5 of what the client's key protects is told to nobody.
 pub fn tag(md5: [u8; 16], key: Option<&DataKey>, encryption: Option<&Encryption>) -> [u8; 16] {
-    match (key, encryption.map(|encryption| encryption.holder)) {
+    match (key, encryption.map(|encryption| &encryption.holder)) {
         (Some(key), Some(KeyHolder::Customer {})) => key.tag(&md5),
         _ => md5,
     }
@@ -306,9 +310,13 @@ pub fn tag(md5: [u8; 16], key: Option<&DataKey>, encryption: Option<&Encryption>
 
 /// Says in an answer how a body is encrypted.
 pub fn set_headers(headers: &mut HeaderMap, call: &Call, encryption: Option<&Encryption>) {
-    match encryption.map(|encryption| encryption.holder) {
+    match encryption.map(|encryption| &encryption.holder) {
         None => {}
         Some(KeyHolder::Cluster { .. }) => response::set(headers, MANAGED, AES256),
+        Some(KeyHolder::Kms { grip }) => {
+            response::set(headers, MANAGED, kms::METHOD);
+            kms::set_headers(headers, grip);
+        }
         Some(KeyHolder::Customer {}) => {
             // The key was needed to get here, or was not asked for.
             if let Ok(Some(key)) = customer_key(call, OF_REQUEST) {
@@ -319,32 +327,10 @@ pub fn set_headers(headers: &mut HeaderMap, call: &Call, encryption: Option<&Enc
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_of_buckets() {
-        let rule = |inner: &str| {
-            let text = format!(
-                "<ServerSideEncryptionConfiguration><Rule>{inner}</Rule></ServerSideEncryptionConfiguration>"
-            );
-            parse_default(text.as_bytes()).map_err(|error| error.code)
-        };
-        let by_default = |inner: &str| {
-            rule(&format!(
-                "<ApplyServerSideEncryptionByDefault>{inner}</ApplyServerSideEncryptionByDefault>"
-            ))
-        };
-        assert_eq!(by_default("<SSEAlgorithm>AES256</SSEAlgorithm>"), Ok(true));
-        let kms = "<SSEAlgorithm>aws:kms</SSEAlgorithm>";
-        assert_eq!(by_default(kms), Err(Code::NotImplemented));
-        let both = "<SSEAlgorithm>AES256</SSEAlgorithm><KMSMasterKeyID>k</KMSMasterKeyID>";
-        assert_eq!(by_default(both), Err(Code::InvalidArgument));
-        for bad in ["", "<SSEAlgorithm>DES</SSEAlgorithm>"] {
-            assert_eq!(by_default(bad), Err(Code::MalformedXML));
-        }
-        assert_eq!(rule(""), Err(Code::MalformedXML));
-        assert!(parse_default(b"<ServerSideEncryptionConfiguration/>").is_err());
+/// The same in the answer to what made the object or the upload: it repeats what the key is bound to.
+pub fn set_made_headers(headers: &mut HeaderMap, call: &Call, encryption: Option<&Encryption>) {
+    set_headers(headers, call, encryption);
+    if let Some(KeyHolder::Kms { grip }) = encryption.map(|encryption| &encryption.holder) {
+        kms::set_context(headers, grip);
     }
 }

@@ -7,7 +7,7 @@ use store_base::bucket::Refusal;
 use store_base::error::Error as ClusterError;
 
 macro_rules! codes {
-    ($($code:ident $status:literal $message:literal;)*) => {
+    ($($code:ident $(as $name:literal)? $status:literal $message:literal;)*) => {
         /// The codes that this gateway answers with. What the client does is S3's convention: 5xx is
         /// retried by every SDK, 4xx is not.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,8 @@ macro_rules! codes {
         impl Code {
             /// As in the XML.
             pub fn name(self) -> &'static str {
-                match self { $(Code::$code => stringify!($code)),* }
+                // The first of what there is: a name that no identifier can be, or the identifier.
+                match self { $(Code::$code => [$($name,)? stringify!($code)][0]),* }
             }
 
             /// HTTP status.
@@ -75,6 +76,9 @@ codes! {
     InvalidTargetBucketForLogging 400 "The target bucket for logging does not exist or is not owned by you.";
     InvalidToken 400 "The provided token is malformed or otherwise not valid.";
     InvalidURI 400 "The specified URI couldn't be parsed.";
+    KmsDisabled as "KMS.DisabledException" 400 "The key of the key ring is disabled.";
+    KmsInvalidState as "KMS.KMSInvalidStateException" 400 "The key of the key ring is pending deletion.";
+    KmsNotFound as "KMS.NotFoundException" 400 "There is no such key in the key ring.";
     KeyTooLongError 400 "Your key is too long.";
     MalformedACLError 400 "The XML you provided was not well-formed or did not validate against our published schema";
     MalformedPOSTRequest 400 "The body of your POST request is not well-formed multipart/form-data.";

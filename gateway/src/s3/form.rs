@@ -4,6 +4,8 @@
 //! bounded; what comes behind the file is passed over, as in S3. The file itself is never held: it is a
 //! stream that ends where its delimiter begins. A form whose connection ends before that is incomplete.
 
+pub mod parts;
+
 use super::error::{Code, S3Error, S3Result};
 use crate::transfer::body::Source;
 use bytes::{Bytes, BytesMut};
@@ -229,8 +231,14 @@ impl Scanner {
         }
     }
 
-    /// The headers of the next part; `None` where the form ends. The delimiter before it is taken.
+    /// What the next part is; `None` where the form ends. The delimiter before it is taken.
     async fn part_head(&mut self) -> S3Result<Option<PartHead>> {
+        let head = self.head().await?;
+        head.map(|head| PartHead::parse(&head)).transpose()
+    }
+
+    /// The headers of the next part.
+    async fn head(&mut self) -> S3Result<Option<String>> {
         while self.buffer.len() < 2 {
             self.more().await?;
         }
@@ -245,7 +253,7 @@ impl Scanner {
                 Some(end) if end <= HEAD_BYTES_MAX => {
                     let head = self.take(end + 4);
                     let head = std::str::from_utf8(&head[..end]).map_err(|_| malformed())?;
-                    return PartHead::parse(head).map(Some);
+                    return Ok(Some(head.to_owned()));
                 }
                 None if self.buffer.len() <= HEAD_BYTES_MAX => self.more().await?,
                 _ => return Err(malformed()),

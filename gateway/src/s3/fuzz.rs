@@ -11,6 +11,8 @@ use super::auth::{SigningKeys, authenticate};
 use super::checksum::Announced;
 use super::conditions::{ReadCondition, write_condition};
 use super::cors::Cors;
+use super::encryption::default::ByDefault;
+use super::encryption::kms::KeyName;
 use super::operations::copy_source;
 use super::policy::{Context, Policy, Principal, Question};
 use super::range::Range;
@@ -506,6 +508,20 @@ fn policies() {
         }
         policy.is_public();
         assert_eq!(Policy::parse(input, "b").as_ref(), Ok(&policy));
+        true
+    });
+}
+
+#[test]
+fn encryption() {
+    let document: &[u8] = b"<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>k</KMSMasterKeyID></ApplyServerSideEncryptionByDefault><BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>";
+    fuzz("encryption by default", &[document], |input, _| ByDefault::parse(input).is_ok());
+    let names = ["testkey-1", "alias/aws/s3", "arn:aws:kms:r1:1:key/k", "arn:aws:kms:::alias/k"];
+    fuzz_text("names of keys", &names, |text, _| {
+        let Ok(name) = KeyName::parse(text, "r1") else { return false };
+        // What answers say is a name of the same key.
+        let shown = if name.shown.is_empty() { &name.id } else { &name.shown };
+        assert_eq!(KeyName::parse(shown, "r1").expect("our own"), name);
         true
     });
 }

@@ -12,6 +12,7 @@ mod fuzz;
 mod list;
 mod list_versions;
 mod lock;
+mod logging;
 mod multipart;
 mod parts;
 mod post;
@@ -90,6 +91,9 @@ async fn run(operation: Operation, call: &mut Call) -> S3Result<Answer> {
         Op::GetObjectAcl => acls::object(object(call, operation).await?, call).await,
         Op::PutObjectAcl => acls::put_object(object(call, operation).await?, call).await,
         Op::PreflightRequest => preflight::answer(cross_origin(call, operation).await?, call),
+        Op::GetBucketLogging => logging::get(bucket(call, operation).await?, call).await,
+        Op::PutBucketLogging => logging::put(bucket(call, operation).await?, call).await,
+        Op::PostBucketLogging => logging::post(bucket(call, operation).await?, call).await,
         Op::GetBucketPolicyStatus => {
             documents::policy_status(bucket(call, operation).await?, call).await
         }
@@ -102,7 +106,6 @@ async fn run(operation: Operation, call: &mut Call) -> S3Result<Answer> {
         | Op::GetBucketTagging
         | Op::GetBucketWebsite
         | Op::GetBucketRequestPayment
-        | Op::GetBucketLogging
         | Op::GetBucketEncryption => {
             documents::get(bucket(call, operation).await?, call, operation).await
         }
@@ -114,7 +117,6 @@ async fn run(operation: Operation, call: &mut Call) -> S3Result<Answer> {
         | Op::PutBucketTagging
         | Op::PutBucketWebsite
         | Op::PutBucketRequestPayment
-        | Op::PutBucketLogging
         | Op::PutBucketEncryption => {
             documents::put(bucket(call, operation).await?, call, operation).await
         }

@@ -46,6 +46,7 @@ operations! {
     GetBucketNotificationConfiguration, PutBucketNotificationConfiguration,
     GetBucketWebsite, PutBucketWebsite, DeleteBucketWebsite,
     GetBucketRequestPayment, PutBucketRequestPayment, GetBucketLogging, PutBucketLogging,
+    PostBucketLogging,
     GetBucketEncryption, PutBucketEncryption, DeleteBucketEncryption,
     // Answered as S3 answers for a bucket that does not use the feature.
     GetBucketSetting, DeleteBucketSetting,
@@ -202,6 +203,7 @@ fn document_operation(method: &str, subresource: &str) -> Option<Operation> {
         ("PUT", "requestPayment") => PutBucketRequestPayment,
         ("GET", "logging") => GetBucketLogging,
         ("PUT", "logging") => PutBucketLogging,
+        ("POST", "logging") => PostBucketLogging,
         ("GET", "encryption") => GetBucketEncryption,
         ("PUT", "encryption") => PutBucketEncryption,
         ("DELETE", "encryption") => DeleteBucketEncryption,

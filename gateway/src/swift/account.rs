@@ -85,6 +85,7 @@ fn lines(containers: &[Counted], listing: &Listing) -> Vec<Line> {
                     ("count", container.usage.objects.into()),
                     ("bytes", container.usage.bytes.into()),
                     ("last_modified", modified.into()),
+                    ("storage_policy", super::container::policy_of(&container.bucket).into()),
                 ];
                 Line::Named(name.clone(), values)
             }

@@ -144,8 +144,12 @@ impl Grant {
 
     /// Whether it lets somebody see what is in an account.
     pub fn sees(&self, account: &str) -> bool {
-        matches!(self, Grant::Role { role, account: of }
-            if *role >= Role::ReadOnly && **of == *account)
+        match self {
+            Grant::None => false,
+            Grant::Role { role, account: of } => *role >= Role::ReadOnly && **of == *account,
+            // A key of the account opens all of it; what is not there is no secret then.
+            Grant::Signed { scope, .. } => scope.bucket.is_none() && *scope.account == *account,
+        }
     }
 }
 

@@ -1,28 +1,30 @@
-//! Taking archives apart: `PUT ?extract-archive=tar` makes an object of every file in the archive, as it
-//! arrives. Below an account the first folder of a name is the container, and is made if it is not there; below a
-//! container or an object's name all are names of objects.
+//! Taking archives apart: `PUT ?extract-archive=tar` (`tar.gz`, `tar.bz2`) makes an object of every file in the
+//! archive, as it arrives. Below an account the first folder of a name is the container, and is made if it is not
+//! there; below a container or an object's name all are names of objects.
 //!
-//! Archives are POSIX ones, with names of the `ustar` form, of GNU tar (`L`) or of pax headers (`path`).
-//! Compressed ones are refused: this server has nothing to take them apart with.
+//! Archives are POSIX ones, with names of the `ustar` form, of GNU tar (`L`) or of pax headers (`path`). A pax
+//! header may also tell content type and metadata of a file, as `tar --xattrs` and libarchive write those that
+//! are called `user.mime_type` and `user.meta.NAME`.
 
 use super::access::{self, AccountPermit};
+use super::arrival::{self, Arrival};
 use super::bulk::{self, FAILURES_MAX, Report};
 use super::error::{SwiftError, SwiftResult};
 use super::path::Named;
-use super::{Call, container, legacy, metadata, object, quota};
+use super::unpack::{Unpacked, Unpacker};
+use super::{Call, container, metadata, object};
 use crate::s3::Answer;
-use crate::s3::auth::payload::Inspector;
-use crate::s3::checksum::{Algorithm, Announced};
-use crate::s3::operations::write::{NewObject, PIECE_OBJECT_BYTES_MAX, store};
-use crate::s3::router::Operation;
-use crate::transfer::body::{BodyReader, Source};
+use crate::s3::error::S3Result;
+use crate::s3::operations::write::PIECE_OBJECT_BYTES_MAX;
+use crate::transfer::body::BodyReader;
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, stream};
-use http::StatusCode;
-use std::cell::RefCell;
+use futures_util::StreamExt;
+use futures_util::stream::{self, LocalBoxStream};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use store_base::bucket::Condition;
+use tokio::sync::Mutex;
 
 /// Most containers that one archive makes.
 pub(super) const CONTAINERS_MAX: usize = 10_000;
@@ -32,6 +34,12 @@ const BLOCK: usize = 512;
 
 /// Most bytes of a long name or of pax headers.
 const EXTENSION_BYTES_MAX: u64 = 64 << 10;
+
+/// Most bytes of a packed archive behind its end: filling, and then its sum.
+const FILLING_BYTES_MAX: u64 = 1 << 20;
+
+/// How the attributes of a file are called in pax headers, before their own names.
+const ATTRIBUTES: [&str; 2] = ["SCHILY.xattr.user.", "LIBARCHIVE.xattr.user."];
 
 /// What a header of an archive says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,37 +91,77 @@ fn number(field: &[u8]) -> Option<u64> {
     u64::from_str_radix(text, 8).ok()
 }
 
-/// `path` and `size` of pax headers: lines of `LENGTH NAME=VALUE`.
-fn parse_pax(mut text: &[u8]) -> Option<(Option<String>, Option<u64>)> {
-    let (mut path, mut size) = (None, None);
+/// What a pax header says of the file behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Pax {
+    path: Option<String>,
+    size: Option<u64>,
+    content_type: Option<String>,
+    /// By the names of headers.
+    metadata: HeaderMap,
+}
+
+/// Reads a pax header: lines of `LENGTH NAME=VALUE`.
+fn parse_pax(mut text: &[u8]) -> Option<Pax> {
+    let mut pax = Pax::default();
     while !text.is_empty() {
         let space = text.iter().position(|byte| *byte == b' ')?;
         let length: usize = std::str::from_utf8(&text[..space]).ok()?.parse().ok()?;
-        let line = text.get(space + 1..length)?;
-        let line = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
-        match line.split_once('=')? {
-            ("path", value) => path = Some(value.to_owned()),
-            ("size", value) => size = Some(value.parse().ok()?),
+        let line = text.get(space + 1..length)?.strip_suffix(b"\n")?;
+        let equals = line.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (std::str::from_utf8(&line[..equals]).ok()?, &line[equals + 1..]);
+        text = text.get(length..)?;
+        // Others may have values that are no text.
+        let attribute = ATTRIBUTES.iter().find_map(|start| name.strip_prefix(start));
+        match (name, attribute) {
+            ("path", _) => pax.path = Some(String::from_utf8(value.to_vec()).ok()?),
+            ("size", _) => pax.size = Some(std::str::from_utf8(value).ok()?.parse().ok()?),
+            (_, Some("mime_type")) => pax.content_type = String::from_utf8(value.to_vec()).ok(),
+            (_, Some(attribute)) => {
+                let Some(name) = attribute.strip_prefix("meta.") else { continue };
+                let name = format!("x-object-meta-{}", name.to_ascii_lowercase());
+                let name = name.parse::<HeaderName>().ok()?;
+                pax.metadata.insert(name, HeaderValue::from_bytes(value).ok()?);
+            }
             _ => {}
         }
-        text = text.get(length..)?;
     }
-    Some((path, size))
+    Some(pax)
 }
 
 /// The bytes of the archive, in whatever pieces somebody wants them.
 struct Bytestream {
     reader: BodyReader,
     budget: crate::transfer::Budget,
+    /// For an archive that is packed.
+    unpacker: Option<Unpacker>,
     ready: Bytes,
 }
 
 impl Bytestream {
+    /// The next bytes, in whatever amount; `None` at the end.
+    async fn arrive(&mut self) -> S3Result<Option<Bytes>> {
+        loop {
+            if let Some(unpacker) = &mut self.unpacker {
+                match unpacker.next().await? {
+                    Unpacked::Bytes(bytes) => return Ok(Some(bytes)),
+                    Unpacked::End => return Ok(None),
+                    Unpacked::Starved => {}
+                }
+            }
+            let piece = self.reader.piece(&self.budget).await?.map(|(piece, _)| piece.data);
+            match &mut self.unpacker {
+                Some(unpacker) => unpacker.feed(piece),
+                None => return Ok(piece),
+            }
+        }
+    }
+
     /// At most so many bytes, at least one; `None` at the end.
-    async fn some(&mut self, most: u64) -> crate::s3::error::S3Result<Option<Bytes>> {
+    async fn some(&mut self, most: u64) -> S3Result<Option<Bytes>> {
         while self.ready.is_empty() {
-            match self.reader.piece(&self.budget).await? {
-                Some((piece, _)) => self.ready = piece.data,
+            match self.arrive().await? {
+                Some(bytes) => self.ready = bytes,
                 None => return Ok(None),
             }
         }
@@ -142,6 +190,24 @@ impl Bytestream {
         }
         Ok(())
     }
+
+    /// Reads what is behind the end of the archive.
+    async fn end(&mut self) -> SwiftResult<()> {
+        let mut passed = 0u64;
+        while let Some(some) = self.some(u64::MAX).await? {
+            passed += some.len() as u64;
+            // What is not packed is as long as the request.
+            if self.unpacker.is_some() && passed > FILLING_BYTES_MAX {
+                return Err(damaged("it goes on behind its end"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Throws away what of the request is still to come, within bounds, so that the answer is read.
+    async fn give_up(&mut self) {
+        crate::s3::drain(&mut self.reader).await;
+    }
 }
 
 fn damaged(why: &str) -> SwiftError {
@@ -159,23 +225,19 @@ pub(super) async fn extract(
     permit: &AccountPermit,
     named: &Named,
 ) -> SwiftResult<Answer> {
-    match call.head.query.value("extract-archive").unwrap_or_default() {
-        "tar" => {}
-        form @ ("tar.gz" | "tar.bz2") => {
-            return Err(SwiftError::not_there(&format!("extract-archive={form}")));
-        }
-        _ => return Err(SwiftError::bad_request("Unsupported archive format")),
-    }
+    let form = call.head.query.value("extract-archive").unwrap_or_default();
+    let unpacker = Unpacker::of(form)?;
     let (reader, budget) = (object::body(call)?, call.service.budget.clone());
-    let bytes = Rc::new(RefCell::new(Bytestream { reader, budget, ready: Bytes::new() }));
+    let bytes = Rc::new(Mutex::new(Bytestream { reader, budget, unpacker, ready: Bytes::new() }));
     let before = call.head.target.clone();
     let mut report = Report { created: Some(0), status: StatusCode::CREATED, ..Report::default() };
-    let mut work = Work { permit, named, bytes, made: BTreeSet::new() };
+    let mut work = Work { permit, named, bytes: bytes.clone(), made: BTreeSet::new() };
     let done = work.all(call, &mut report).await;
     call.head.target = before;
     if let Err(error) = done {
         report.status = error.status;
         report.body = error.message;
+        bytes.lock().await.give_up().await;
     } else if report.created == Some(0) && report.errors.is_empty() {
         report.status = StatusCode::BAD_REQUEST;
         report.body = "Invalid Tar File: No Valid Files".to_owned();
@@ -186,69 +248,75 @@ pub(super) async fn extract(
 struct Work<'a> {
     permit: &'a AccountPermit,
     named: &'a Named,
-    bytes: Rc<RefCell<Bytestream>>,
+    /// Read by one at a time: by this loop, or by the object that is being written.
+    bytes: Rc<Mutex<Bytestream>>,
     /// The containers that this archive made, or found.
     made: BTreeSet<String>,
 }
 
 impl Work<'_> {
-    // The stream is borrowed by one at a time: by this loop, or by the object that is being written.
-    #[allow(clippy::await_holding_refcell_ref)]
+    async fn skip(&self, length: u64) -> SwiftResult<()> {
+        self.bytes.lock().await.skip(length).await
+    }
+
     async fn all(&mut self, call: &mut Call, report: &mut Report) -> SwiftResult<()> {
-        let (mut path, mut size) = (None, None);
+        let mut pax = Pax::default();
         loop {
-            let block = self.bytes.borrow_mut().exactly(BLOCK as u64).await?;
+            let block = self.bytes.lock().await.exactly(BLOCK as u64).await?;
             let Some(block) = block else { return Ok(()) };
             let Some(member) = parse_header(&block).map_err(damaged)? else {
-                // What follows are more zeros.
-                while self.bytes.borrow_mut().some(u64::MAX).await?.is_some() {}
-                return Ok(());
+                return self.bytes.lock().await.end().await;
             };
-            match member.kind {
-                b'L' | b'x' | b'g' => {
-                    if member.size > EXTENSION_BYTES_MAX {
-                        return Err(damaged("a name is too long"));
-                    }
-                    let text = self.bytes.borrow_mut().exactly(member.size).await?;
-                    let text = text.ok_or_else(|| damaged("it ends too early"))?;
-                    self.bytes.borrow_mut().skip(filling(member.size)).await?;
-                    match member.kind {
-                        b'L' => {
-                            let end = text.iter().position(|byte| *byte == 0);
-                            let name = text[..end.unwrap_or(text.len())].to_vec();
-                            path = String::from_utf8(name).ok();
-                        }
-                        b'x' => {
-                            let pax = parse_pax(&text).ok_or_else(|| damaged("a pax header"))?;
-                            (path, size) = (pax.0.or(path), pax.1.or(size));
-                        }
-                        _ => {}
-                    }
-                }
-                kind => {
-                    let name = path.take().unwrap_or(member.name);
-                    let length = size.take().unwrap_or(member.size);
-                    if matches!(kind, b'0' | 0) && !name.ends_with('/') {
-                        self.file(call, &name, length, report).await?;
-                        if report.errors.len() >= FAILURES_MAX {
-                            return Err(damaged("too many files cannot be taken"));
-                        }
-                    } else {
-                        self.bytes.borrow_mut().skip(length).await?;
-                    }
-                    self.bytes.borrow_mut().skip(filling(length)).await?;
-                }
+            if matches!(member.kind, b'L' | b'x' | b'g') {
+                self.extension(&member, &mut pax).await?;
+                continue;
             }
+            let pax = std::mem::take(&mut pax);
+            let length = pax.size.unwrap_or(member.size);
+            let name = pax.path.clone().unwrap_or(member.name);
+            if matches!(member.kind, b'0' | 0) && !name.ends_with('/') {
+                self.file(call, &name, length, &pax, report).await?;
+                if report.errors.len() >= FAILURES_MAX {
+                    return Err(damaged("too many files cannot be taken"));
+                }
+            } else {
+                self.skip(length).await?;
+            }
+            self.skip(filling(length)).await?;
         }
     }
 
+    /// Reads what stands before a file and belongs to it.
+    async fn extension(&self, member: &Member, pax: &mut Pax) -> SwiftResult<()> {
+        if member.size > EXTENSION_BYTES_MAX {
+            return Err(damaged("a name is too long"));
+        }
+        let text = self.bytes.lock().await.exactly(member.size).await?;
+        let text = text.ok_or_else(|| damaged("it ends too early"))?;
+        self.skip(filling(member.size)).await?;
+        match member.kind {
+            b'L' => {
+                let end = text.iter().position(|byte| *byte == 0);
+                let name = text[..end.unwrap_or(text.len())].to_vec();
+                pax.path = String::from_utf8(name).ok();
+            }
+            b'x' => {
+                let before = pax.path.take();
+                *pax = parse_pax(&text).ok_or_else(|| damaged("a pax header"))?;
+                pax.path = pax.path.take().or(before);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Takes one file. What is wrong with it is told, and its bytes are passed over.
-    #[allow(clippy::await_holding_refcell_ref)]
     async fn file(
         &mut self,
         call: &mut Call,
         name: &str,
         size: u64,
+        pax: &Pax,
         report: &mut Report,
     ) -> SwiftResult<()> {
         let name = name.trim_start_matches("./").trim_start_matches('/');
@@ -261,12 +329,11 @@ impl Work<'_> {
         };
         let Some((container, object)) = place.filter(|(_, object)| !object.is_empty()) else {
             // Below an account, a file without a folder has no container.
-            return self.bytes.borrow_mut().skip(size).await;
+            return self.skip(size).await;
         };
-        let left = Rc::new(RefCell::new(size));
-        let done = self.store(call, &container, &object, size, left.clone()).await;
-        let rest = *left.borrow();
-        self.bytes.borrow_mut().skip(rest).await?;
+        let left = Rc::new(Cell::new(size));
+        let done = self.store(call, &container, &object, pax, left.clone()).await;
+        self.skip(left.get()).await?;
         match done {
             Ok(()) => report.created = report.created.map(|created| created + 1),
             Err(error) => report.failed(format!("/{container}/{object}"), error.status),
@@ -279,55 +346,37 @@ impl Work<'_> {
         call: &mut Call,
         container: &str,
         object: &str,
-        size: u64,
-        left: Rc<RefCell<u64>>,
+        pax: &Pax,
+        left: Rc<Cell<u64>>,
     ) -> SwiftResult<()> {
         object::check_name(object)?;
+        let size = left.get();
         if size > PIECE_OBJECT_BYTES_MAX {
             return Err(SwiftError::new(StatusCode::PAYLOAD_TOO_LARGE, "The file is too large."));
         }
+        let mut metadata = metadata::of_object(&call.head.headers)?;
+        metadata.extend(metadata::of_object(&pax.metadata)?);
+        metadata::check_all(&metadata)?;
         self.open_container(call, container).await?;
-        call.head.target.key = Some(object.to_owned());
-        let leave = access::container(call, self.permit, Operation::PutObject).await?;
-        let bucket = leave.bucket().clone();
-        quota::check(call, self.permit, &bucket, Some(size)).await?;
-        let key = Bytes::copy_from_slice(object.as_bytes());
-        legacy::keep(call, self.permit, &bucket, &key).await?;
-        let kind = object::guessed(object).to_owned();
+        let kind = pax.content_type.clone().unwrap_or_else(|| object::guessed(object).to_owned());
         let headers: BTreeMap<String, String> = [("content-type".to_owned(), kind)].into();
-        let described = object::described(headers, metadata::of_object(&call.head.headers)?);
-        let new = NewObject {
-            bucket,
-            key,
-            condition: Condition::default(),
-            described,
-            sharing: access::sharing(&leave),
-            listed: BTreeMap::new(),
-        };
-        let mut reader = BodyReader::new(Source::Local(self.stretch(left)), None, size);
-        let algorithm = Some(Algorithm::Crc64Nvme);
-        let inspector = Inspector::new(&call.payload, Announced::default(), algorithm);
-        store(call, new, &mut reader, inspector).await?;
+        let arrival = Arrival { size: Some(size), headers, metadata, bytes: self.stretch(left) };
+        arrival::put(call, self.permit, object, arrival).await?;
         Ok(())
     }
 
     /// The next bytes of the archive as a stream; `left` counts down.
-    #[allow(clippy::await_holding_refcell_ref)]
-    fn stretch(
-        &self,
-        left: Rc<RefCell<u64>>,
-    ) -> stream::LocalBoxStream<'static, crate::s3::error::S3Result<Bytes>> {
+    fn stretch(&self, left: Rc<Cell<u64>>) -> LocalBoxStream<'static, S3Result<Bytes>> {
         let bytes = self.bytes.clone();
         stream::unfold((bytes, left), |(bytes, left)| async move {
-            let most = *left.borrow();
-            if most == 0 {
+            if left.get() == 0 {
                 return None;
             }
-            let some = bytes.borrow_mut().some(most).await;
+            let some = bytes.lock().await.some(left.get()).await;
             let item = match some {
                 Ok(None) => return None,
                 Ok(Some(some)) => {
-                    *left.borrow_mut() -= some.len() as u64;
+                    left.set(left.get() - some.len() as u64);
                     Ok(some)
                 }
                 Err(error) => Err(error),
@@ -389,7 +438,11 @@ mod tests {
     #[test]
     fn pax_headers_name_long_files() {
         let pax = parse_pax(b"18 path=long/name\n11 size=42\n").unwrap();
-        assert_eq!(pax, (Some("long/name".to_owned()), Some(42)));
+        assert_eq!((pax.path.as_deref(), pax.size), (Some("long/name"), Some(42)));
+        let described = b"38 SCHILY.xattr.user.mime_type=text/x\n35 LIBARCHIVE.xattr.user.meta.A=\xc3\xa9\n25 SCHILY.other.thing=\xff\xfe\n";
+        let pax = parse_pax(described).unwrap();
+        assert_eq!(pax.content_type.as_deref(), Some("text/x"));
+        assert_eq!(pax.metadata["x-object-meta-a"].as_bytes(), "é".as_bytes());
         assert!(parse_pax(b"x").is_none() && parse_pax(b"99 path=a\n").is_none());
     }
 }

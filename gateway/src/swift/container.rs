@@ -319,7 +319,7 @@ pub(super) fn described(entry: &Entry, kind: String) -> Vec<(&'static str, serde
         ("last_modified", respond::listed(entry.modified_ms).into()),
     ];
     if entry.listed.contains_key(large::MANIFEST_HASH) {
-        values.push(("slo_etag", format!("\"{}\"", entry.etag).into()));
+        values.push(("slo_etag", format!("\"{}\"", large::tag_of(entry)).into()));
     }
     values
 }

@@ -22,7 +22,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, header::CONTENT_LENGTH, header::TRANSFER_ENCODING};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use store_base::bucket::{Body, Condition, Found};
+use store_base::bucket::{Body, Condition, Entry, Found};
 
 /// An object somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,11 +117,12 @@ async fn source_of(call: &Call, from: &Place) -> SwiftResult<Opened> {
                 true => symlink::Followed { bucket, found, location: None },
                 false => symlink::follow(call, bucket, found, true).await?,
             };
-            large::open(call, followed.bucket, followed.found).await?
+            large::open_here(call, followed.bucket, followed.found).await?
         }
     };
     let condition = ReadCondition::from_headers(&call.head.headers)?;
-    condition.check_source(&opened.found.entry)?;
+    let entry = &opened.found.entry;
+    condition.check_source(&Entry { etag: large::tag_of(entry), ..entry.clone() })?;
     Ok(opened)
 }
 

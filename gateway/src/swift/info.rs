@@ -69,6 +69,10 @@ fn capabilities(service: &Service) -> Value {
             "outgoing_remove_headers": ["x-object-meta-*"],
             "outgoing_allow_headers": ["x-object-meta-public-*"],
         },
+        "formpost": {
+            "allowed_digests": tempurl::DIGESTS,
+            "deprecated_digests": ["sha1"],
+        },
         "symlink": { "symloop_max": symlink::LINKS_MAX, "static_links": true },
         "object_versioning": {},
         "versioned_writes": { "allowed_flags": ["x-versions-location", "x-history-location"] },

@@ -30,7 +30,7 @@ use http::StatusCode;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value};
 use std::rc::Rc;
-use store_base::bucket::{Body, ETag, Found, Item, List, Versioning};
+use store_base::bucket::{Body, ETag, Entry, Found, Item, List, Versioning};
 
 /// The header that makes an object a dynamic large one: `container/prefix`.
 pub(super) const DYNAMIC: &str = "x-object-manifest";
@@ -109,6 +109,24 @@ pub(crate) async fn resolve(
 /// The headers of an object that say of what it is made: not those of a copy of its bytes.
 pub(crate) fn is_of_structure(header: &str) -> bool {
     header == DYNAMIC || symlink::HEADERS.contains(&header)
+}
+
+/// The entity tag as Swift tells it. Kept, and told over S3, is that of a large object with the number of its
+/// segments, as of an upload in parts: so clients see that it is not the MD5 of the bytes.
+pub(super) fn tag_of(entry: &Entry) -> ETag {
+    match entry.listed.contains_key(MANIFEST_HASH) {
+        true => ETag { parts: 0, ..entry.etag },
+        false => entry.etag,
+    }
+}
+
+/// As [`open`], with the entity tag as Swift tells it.
+pub(super) async fn open_here(call: &Call, bucket: Rc<Bucket>, found: Found) -> S3Result<Opened> {
+    let mut opened = open(call, bucket, found).await?;
+    if opened.is_large() {
+        opened.found.entry.etag.parts = 0;
+    }
+    Ok(opened)
 }
 
 /// Resolves the manifest of an object that was found, if it is one.
@@ -220,6 +238,7 @@ impl Opened {
                 grant: call.grant.clone(),
                 body: None,
                 pace: Pace::default(),
+                noted: Default::default(),
             },
         });
         bytes_of(reader, segments, first, length, 0)
@@ -270,10 +289,16 @@ async fn open_segment(
     length: u64,
     depth: usize,
 ) -> S3Result<LocalBoxStream<'static, S3Result<Bytes>>> {
-    let SegmentSource::Object { container, object, etag, first, nested } = &segment.source else {
-        let SegmentSource::Data(data) = &segment.source else { unreachable!("two kinds") };
-        let bytes = data.slice(offset as usize..(offset + length) as usize);
-        return Ok(stream::iter([Ok(bytes)]).boxed_local());
+    let (container, object, etag, first, nested) = match &segment.source {
+        SegmentSource::Object { container, object, etag, first, nested } => {
+            (container, object, etag, *first, *nested)
+        }
+        SegmentSource::Data(data) => {
+            let end = offset.saturating_add(length).min(data.len() as u64);
+            // Stretches are cut by the length of the data, so they are inside.
+            let bytes = data.slice(offset.min(end) as usize..end as usize);
+            return Ok(stream::iter([Ok(bytes)]).boxed_local());
+        }
     };
     let path = format!("/{container}/{object}");
     let call = &reader.call;
@@ -287,13 +312,13 @@ async fn open_segment(
         leave.read(call, true).await.map_err(|error| reason(error, &path))?;
     let symlink::Followed { bucket, found, .. } =
         symlink::follow(call, bucket, found, true).await.map_err(unreadable)?;
-    let same = etag.as_ref().is_none_or(|etag| *etag == found.entry.etag.to_string());
-    let first = first + offset;
-    if !same || first + length > found.entry.size {
+    let same = etag.as_ref().is_none_or(|etag| *etag == tag_of(&found.entry).to_string());
+    let first = first.saturating_add(offset);
+    if !same || first.saturating_add(length) > found.entry.size {
         return Err(broken(&path));
     }
     if let Body::Segments { manifest } = &found.detail.body {
-        let inner = parse_stored(manifest).filter(|_| *nested && depth + 1 < DEPTH_MAX);
+        let inner = parse_stored(manifest).filter(|_| nested && depth + 1 < DEPTH_MAX);
         let inner = Rc::new(inner.ok_or_else(|| broken(&path))?);
         return Ok(bytes_of(reader, inner, first, length, depth + 1));
     }
@@ -333,7 +358,7 @@ fn parse_segment(segment: &Map<String, Value>) -> Option<Segment> {
         Some(range) => {
             let (first, last) = range.split_once('-')?;
             let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-            (first, last.checked_sub(first)? + 1)
+            (first, last.checked_sub(first)?.checked_add(1)?)
         }
         None => (0, bytes),
     };
@@ -372,6 +397,7 @@ async fn dynamic(
         return Ok(Opened { bucket, found, segments: None });
     };
     let items = listed(call, &bucket.owner, &container, &prefix).await?;
+    let parts = u32::try_from(items.len()).unwrap_or(u32::MAX);
     let mut hash = Md5::new();
     let (mut size, mut segments) = (0u64, Vec::with_capacity(items.len()));
     for (key, size_of, etag) in items {
@@ -387,7 +413,7 @@ async fn dynamic(
         segments.push(Segment { length: size_of, source });
     }
     found.entry.size = size;
-    found.entry.etag = ETag { md5: hash.finalize().into(), parts: 0 };
+    found.entry.etag = ETag { md5: hash.finalize().into(), parts };
     Ok(Opened { bucket, found, segments: Some(segments.into()) })
 }
 
@@ -416,7 +442,7 @@ async fn listed(
         for item in page.items {
             if let Item::Key { key, entry } = item {
                 let key = String::from_utf8_lossy(&key).into_owned();
-                segments.push((key, entry.size, entry.etag.to_string()));
+                segments.push((key, entry.size, tag_of(&entry).to_string()));
             }
         }
         if segments.len() > DYNAMIC_SEGMENTS_MAX {

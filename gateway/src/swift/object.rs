@@ -8,6 +8,7 @@ use crate::catalogue::Bucket;
 use crate::s3::access::Sharing;
 use crate::s3::auth::payload::Inspector;
 use crate::s3::checksum::{Algorithm, Announced};
+use crate::s3::logging::journal::{Plan, recorded, removed};
 use crate::s3::names::KEY_BYTES_MAX;
 use crate::s3::notification::{Happens, notes};
 use crate::s3::operations::write::{Described, Made, NewObject, PIECE_OBJECT_BYTES_MAX, store};
@@ -280,9 +281,9 @@ pub(super) fn described(
 pub(super) fn created(_: &Call, bucket: &Bucket, made: &Made) -> Answer {
     let mut answer = respond::empty(StatusCode::CREATED);
     let headers = answer.headers_mut();
-    let etag = made.entry.etag.to_string();
+    let etag = large::tag_of(&made.entry);
     let large = made.entry.listed.contains_key(large::MANIFEST_HASH);
-    response::set(headers, "etag", &if large { format!("\"{etag}\"") } else { etag });
+    response::set(headers, "etag", &if large { format!("\"{etag}\"") } else { etag.to_string() });
     response::set(headers, "last-modified", &respond::last_modified(made.entry.modified_ms));
     if made.entry.named {
         versions::set_id(headers, bucket, &made.entry);
@@ -336,7 +337,16 @@ pub(super) async fn put_segments(
         detail: detail.to_bytes(),
         ..Put::default()
     };
-    let entry = call.service.catalogue.put(bucket, put).await?.entry;
+    let plan = Plan::of(call, bucket, &rules, "REST.PUT.OBJECT");
+    let key = put.key.clone();
+    let entry = recorded(
+        plan.map(|plan| plan.making(&key, &put.entry)),
+        &call.service,
+        call.service.catalogue.put(bucket, put),
+        |plan, done| plan.made(&key, &done.entry),
+    )
+    .await??
+    .entry;
     Ok(Made { entry, detail_checksum: None, encryption: None })
 }
 
@@ -509,7 +519,8 @@ pub(super) async fn remove(
         owner: call.caller.id_or(&bucket.owner).to_owned(),
         ..Remove::default()
     };
-    let outcomes = call.service.catalogue.remove(bucket, remove).await?;
+    let plan = Plan::of(call, bucket, &rules, "REST.DELETE.OBJECT");
+    let outcomes = removed(plan, &call.service, bucket, remove).await?;
     let removed: Result<Vec<_>, _> = outcomes.into_iter().collect();
     Ok(removed.map_err(crate::s3::error::S3Error::from)?)
 }

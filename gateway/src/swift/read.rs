@@ -9,6 +9,7 @@ use crate::catalogue::Bucket;
 use crate::http::body::ResponseBody;
 use crate::s3::access::Admitted;
 use crate::s3::conditions::ReadCondition;
+use crate::s3::encryption;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::range::Range;
 use crate::s3::{Answer, response, uri};
@@ -17,11 +18,14 @@ use http::header::{CONTENT_RANGE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use store_base::bucket::{Detail, Found};
+use store_base::bucket::{Detail, Entry, Found};
 use store_shell::clock;
 
 /// How often a read begins anew when the object is replaced, and the old data swept, under it.
 const READS_MAX: u32 = 3;
+
+/// The header by which clients know that the entity tag is not the MD5 of the body.
+const STATIC: &str = "x-static-large-object";
 
 /// Most ranges of one request.
 const RANGES_MAX: usize = 50;
@@ -120,14 +124,17 @@ async fn shown(
     let location = followed.location;
     let manifest = call.head.query.value("multipart-manifest") == Some("get");
     if let (true, Some(mut answer)) = (manifest, slo::manifest(call, &followed.found)) {
-        condition.check(&followed.found.entry)?;
+        let entry = &followed.found.entry;
+        condition.check(&Entry { etag: large::tag_of(entry), ..entry.clone() })?;
         symlink::set_location(answer.headers_mut(), location.as_ref());
         return Ok(answer);
     }
     let opened = match manifest {
         true => Opened::raw(followed.bucket, followed.found),
-        false => large::open(call, followed.bucket, followed.found).await?,
+        false => large::open_here(call, followed.bucket, followed.found).await?,
     };
+    // Who has not the key that the object was sealed with learns nothing but that it is needed.
+    encryption::of_object(call, &opened.bucket, &opened.found.detail).await?;
     let located = |error: SwiftError| match &location {
         Some(path) => match HeaderValue::from_str(path) {
             Ok(value) => error.header(http::header::CONTENT_LOCATION, value),
@@ -217,6 +224,11 @@ async fn answer(call: &Call, opened: &Opened) -> SwiftResult<Answer> {
     let headers = answer.headers_mut();
     set_described(headers, &found.detail);
     set_identity(headers, opened);
+    // What S3 uploaded in parts: without this, clients would hold the body against the tag and refuse it. It is
+    // said of the body alone, as there are no segments to be copied or deleted with the object.
+    if found.entry.etag.parts > 0 && call.head.method == Method::GET {
+        response::set(headers, STATIC, "True");
+    }
     headers.insert("accept-ranges", HeaderValue::from_static("bytes"));
     let range = call.head.header("range")?;
     let numbered = match call.head.query.value("part-number") {
@@ -323,7 +335,7 @@ fn set_identity(headers: &mut HeaderMap, opened: &Opened) {
     let entry = &opened.found.entry;
     let etag = entry.etag.to_string();
     if opened.is_static() {
-        response::set(headers, "x-static-large-object", "True");
+        response::set(headers, STATIC, "True");
         if let Some(hash) = entry.listed.get(large::MANIFEST_HASH) {
             response::set(headers, "x-manifest-etag", hash);
         }

@@ -234,7 +234,7 @@ async fn look(call: &Call, account: &str, container: &str, object: &str) -> Swif
     let leave = access::source(call, account, container, object, None).await?;
     let found = leave.read(call, false).await?;
     let followed = symlink::follow(call, found.bucket, found.found, false).await?;
-    Ok(large::open(call, followed.bucket, followed.found).await?)
+    Ok(large::open_here(call, followed.bucket, followed.found).await?)
 }
 
 /// PUT of a manifest.
@@ -309,7 +309,8 @@ async fn checked(
         }
     }
     if wrong.is_empty() {
-        return Ok((lines, size, ETag { md5: hash.finalize().into(), parts: 0 }));
+        let parts = u32::try_from(asked.len()).unwrap_or(u32::MAX);
+        return Ok((lines, size, ETag { md5: hash.finalize().into(), parts }));
     }
     let report = Report { errors: wrong, ..Report::default() };
     let format = bulk::format(call);
@@ -327,6 +328,7 @@ pub(super) async fn check_again(call: &Call, account: &str, kept: &[u8]) -> Swif
 
 /// `ETag`: what the entity tag of the whole must be.
 fn check_tag(call: &Call, etag: &ETag) -> SwiftResult<()> {
+    let etag = ETag { parts: 0, ..*etag };
     let Some(given) = call.head.header("etag")? else { return Ok(()) };
     match given.trim().trim_matches('"').eq_ignore_ascii_case(&etag.to_string()) {
         true => Ok(()),

@@ -108,7 +108,7 @@ fn is_directory(call: &Call) -> bool {
 
 /// To the same path with a slash behind it.
 fn moved(call: &Call, signed: Option<&TempUrl>) -> Answer {
-    let scheme = if call.service.https { "https" } else { "http" };
+    let scheme = if call.head.peer.secure { "https" } else { "http" };
     let host = super::host_of(&call.head.headers);
     let mut answer = respond::empty(StatusCode::MOVED_PERMANENTLY);
     let mut place = format!("{scheme}://{host}{}/", call.head.raw_path);

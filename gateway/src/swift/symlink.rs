@@ -135,7 +135,7 @@ pub(super) async fn asked(call: &Call, permit: &AccountPermit) -> SwiftResult<Op
         let bytes = found.entry.size;
         link.content_type = found.detail.headers.get("content-type").cloned();
         if found.entry.listed.contains_key(large::MANIFEST_HASH) {
-            link.listed.insert(LISTED_SLO_ETAG.to_owned(), found.entry.etag.to_string());
+            link.listed.insert(LISTED_SLO_ETAG.to_owned(), large::tag_of(&found.entry).to_string());
         }
         link.listed.insert("symlink_etag".to_owned(), etag.clone());
         link.listed.insert("symlink_bytes".to_owned(), bytes.to_string());
@@ -180,7 +180,7 @@ async fn check_static(call: &Call, target: &Target, etag: &str) -> SwiftResult<F
             access::source(call, &target.account, &target.container, &target.object, None).await?;
         let Admitted { bucket, found, .. } = leave.read(call, false).await?;
         let own = found.clone();
-        if found.entry.etag.to_string() == etag {
+        if large::tag_of(&found.entry).to_string() == etag {
             return SwiftResult::Ok(own);
         }
         Ok(follow(call, bucket, found, false).await.map_or(own, |followed| followed.found))

@@ -62,7 +62,7 @@ fn parse_expires(text: &str) -> Option<u64> {
 }
 
 /// Reads a signature: hexadecimal digits, or `DIGEST:` and base64.
-fn parse_signature(text: &str) -> Option<(&'static str, Vec<u8>)> {
+pub(super) fn parse_signature(text: &str) -> Option<(&'static str, Vec<u8>)> {
     if let Some((name, encoded)) = text.split_once(':') {
         let digest = DIGESTS.iter().find(|digest| **digest == name)?;
         let padded = format!("{}{}", encoded.trim_end_matches('='), "=".repeat(pad(encoded)));
@@ -96,14 +96,14 @@ pub(super) fn verify(digest: &str, key: &[u8], text: &str, given: &[u8]) -> bool
 /// Whether an address is in `ADDRESS` or `ADDRESS/BITS`.
 fn in_range(address: IpAddr, range: &str) -> bool {
     let (network, bits) = match range.split_once('/') {
-        Some((network, bits)) => (network, bits.parse::<u32>().ok()),
-        None => (range, Some(128)),
+        Some((network, bits)) => (network, Some(bits)),
+        None => (range, None),
     };
-    let (Ok(network), Some(bits)) = (network.parse::<IpAddr>(), bits) else { return false };
-    let masked = |value: u128, width: u32| {
-        let bits = bits.min(width);
-        if bits == 0 { 0 } else { value >> (width - bits) }
-    };
+    let Ok(network) = network.parse::<IpAddr>() else { return false };
+    let width = if network.is_ipv4() { 32 } else { 128 };
+    let bits = bits.map_or(Ok(width), str::parse::<u32>);
+    let Some(bits) = bits.ok().filter(|bits| *bits <= width) else { return false };
+    let masked = |value: u128, width: u32| if bits == 0 { 0 } else { value >> (width - bits) };
     match (network, address.to_canonical()) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
             masked(u32::from(a).into(), 32) == masked(u32::from(b).into(), 32)
@@ -301,6 +301,9 @@ mod tests {
         assert!(!within("11.1.2.3", "10.0.0.0/8") && within("1.2.3.4", "0.0.0.0/0"));
         assert!(within("::ffff:10.1.2.3", "10.0.0.0/8") && within("fd00::1", "fd00::/8"));
         assert!(!within("10.1.2.3", "fd00::/8") && !within("10.1.2.3", "x/8"));
+        for bad in ["10.1.2.3/33", "10.1.2.3/", "10.1.2.3/-1", "", "/8"] {
+            assert!(!within("10.1.2.3", bad), "{bad}");
+        }
     }
 
     #[test]

@@ -51,23 +51,40 @@ pub fn make(user: &User, access_key: &str, end_secs: u64) -> String {
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(token))
 }
 
-/// The user of a token; `None` if it is none, or not any more.
-pub fn user(token: &str, keys: &dyn KeyRing, now_secs: u64) -> Option<Arc<User>> {
+/// What a token says, before anybody looked whether it is true.
+struct Claim {
+    end_secs: u64,
+    mac: Vec<u8>,
+    access_key: String,
+}
+
+fn parse(token: &str) -> Option<Claim> {
     if token.len() > TOKEN_BYTES_MAX {
         return None;
     }
     let token = URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX)?).ok()?;
     let (version, rest) = token.split_first()?;
     let (end_secs, rest) = rest.split_first_chunk::<8>()?;
-    let (given, access_key) = rest.split_at_checked(HMAC_BYTES)?;
+    let (mac, access_key) = rest.split_at_checked(HMAC_BYTES)?;
+    let access_key = String::from_utf8(access_key.to_vec()).ok()?;
     let end_secs = u64::from_be_bytes(*end_secs);
-    if *version != VERSION || end_secs <= now_secs {
+    (*version == VERSION).then(|| Claim { end_secs, mac: mac.to_vec(), access_key })
+}
+
+/// The access key that a token says it was given for.
+pub fn claimed(token: &str) -> Option<String> {
+    parse(token).map(|claim| claim.access_key)
+}
+
+/// The user of a token; `None` if it is none, or not any more.
+pub fn user(token: &str, keys: &dyn KeyRing, now_secs: u64) -> Option<Arc<User>> {
+    let Claim { end_secs, mac, access_key } = parse(token)?;
+    if end_secs <= now_secs {
         return None;
     }
-    let access_key = std::str::from_utf8(access_key).ok()?;
-    let user = keys.user(access_key)?;
+    let user = keys.user(&access_key)?;
     let key = Key::new(HMAC_SHA256, user.secret.as_bytes());
-    verify(&key, &signed_text(&user, access_key, end_secs), given).ok()?;
+    verify(&key, &signed_text(&user, &access_key, end_secs), &mac).ok()?;
     Some(user)
 }
 
@@ -84,10 +101,8 @@ pub fn log_in(keys: &dyn KeyRing, whole: &str, secret: &str) -> Option<(String, 
     let mut members: Vec<_> = [whole, name]
         .into_iter()
         .filter_map(|key| keys.user(key).map(|user| (key.to_owned(), user)))
-        .chain(keys.keys_of(name))
-        .filter(|(_, user)| {
-            user.member.as_ref().is_some_and(|m| m.account == account && m.name == name)
-        })
+        .filter(|(_, user)| user.member.is_some() && user.is_called(whole))
+        .chain(keys.keys_of(whole).into_iter().filter(|(_, user)| user.member.is_some()))
         .collect();
     if !members.is_empty() {
         candidates = std::mem::take(&mut members);
@@ -96,7 +111,12 @@ pub fn log_in(keys: &dyn KeyRing, whole: &str, secret: &str) -> Option<(String, 
     } else if candidates.iter().any(|(access_key, _)| access_key == name) {
         candidates.retain(|(access_key, _)| access_key == name);
     }
-    candidates.into_iter().find(|(_, user)| {
+    with_secret(candidates, secret)
+}
+
+/// The one among several keys whose secret this is.
+pub fn with_secret(keys: Vec<(String, Arc<User>)>, secret: &str) -> Option<(String, Arc<User>)> {
+    keys.into_iter().find(|(_, user)| {
         !user.secret.is_empty() && bool::from(user.secret.as_bytes().ct_eq(secret.as_bytes()))
     })
 }

@@ -108,6 +108,7 @@ const EVERY_OPERATION: &[(&str, &str)] = &[
     ("PUT", "/bucket?requestPayment="),
     ("GET", "/bucket?logging="),
     ("PUT", "/bucket?logging="),
+    ("POST", "/bucket?logging="),
     ("GET", "/bucket?versioning="),
     ("PUT", "/bucket?versioning="),
     ("GET", "/bucket?notification="),

@@ -20,7 +20,7 @@ const MANAGED: (&str, &str) = ("x-amz-server-side-encryption", "AES256");
 const MIB: usize = 1 << 20;
 
 /// The headers of a client's key, in the names of a request or of the source of a copy.
-fn customer(byte: u8, source: bool) -> Vec<(String, String)> {
+pub(crate) fn customer(byte: u8, source: bool) -> Vec<(String, String)> {
     let key = [byte; 32];
     let beginning = if source { "x-amz-copy-source" } else { "x-amz" };
     let name = |end: &str| format!("{beginning}-server-side-encryption-customer-{end}");
@@ -32,7 +32,7 @@ fn customer(byte: u8, source: bool) -> Vec<(String, String)> {
 }
 
 impl World {
-    fn with_headers(
+    pub(crate) fn with_headers(
         &self,
         method: &str,
         target: &str,
@@ -139,7 +139,7 @@ fn a_bucket_can_encrypt_by_default() {
     assert_eq!(world.client.ask("DELETE", "/bucket?encryption=", b"").status, 204);
     assert!(!world.client.ask("PUT", "/bucket/k", b"x").headers.contains_key(MANAGED.0));
     for (name, value, code) in [
-        (MANAGED.0, "aws:kms", "NotImplemented"),
+        (MANAGED.0, "aws:kms:dsse", "NotImplemented"),
         (MANAGED.0, "DES", "InvalidArgument"),
         ("x-amz-server-side-encryption-aws-kms-key-id", "k", "InvalidArgument"),
     ] {
@@ -214,6 +214,34 @@ fn who_has_not_the_clients_key_gets_nothing() {
     }
     let both = [&mine[..], &[(MANAGED.0.to_owned(), MANAGED.1.to_owned())]].concat();
     assert_eq!(world.with_headers("PUT", "/bucket/no", &both, b"x").code(), "InvalidArgument");
+}
+
+#[test]
+fn a_link_tells_no_more_than_what_it_leads_to() {
+    let world = World::new();
+    let (mine, other) = (customer(1, false), customer(2, false));
+    let described = [&mine[..], &[("x-amz-meta-a".to_owned(), "1".to_owned())]].concat();
+    assert_eq!(world.with_headers("PUT", "/bucket/k", &described, &noise(50)).status, 200);
+    let link = [("x-symlink-target", "bucket/k")];
+    assert_eq!(world.swift("u").status("PUT", "/bucket/link", &link), 201);
+    for method in ["HEAD", "GET"] {
+        for keys in [&[][..], &other] {
+            let refused = world.with_headers(method, "/bucket/link", keys, b"");
+            assert_eq!(refused.status, 400, "{method}");
+            assert!(!refused.headers.contains_key("x-amz-meta-a"), "{method}");
+        }
+        let got = world.with_headers(method, "/bucket/link", &mine, b"");
+        assert_eq!((got.status, got.headers["x-amz-meta-a"].as_str()), (200, "1"), "{method}");
+        let swift = world.swift("u");
+        for path in ["/bucket/k", "/bucket/link"] {
+            let refused = swift.ask(method, path, b"");
+            assert_eq!(refused.status, 400, "{method} {path}");
+            assert!(!refused.headers.contains_key("x-object-meta-a"), "{method} {path}");
+            let keys: Vec<(&str, &str)> = mine.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+            let got = swift.with(method, path, &keys, b"");
+            assert_eq!((got.status, got.headers["x-object-meta-a"].as_str()), (200, "1"));
+        }
+    }
 }
 
 #[test]

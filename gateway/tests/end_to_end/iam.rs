@@ -5,6 +5,7 @@ mod calls;
 mod sts;
 
 use crate::client::{Answer, Client, Hash, read_answer};
+use crate::swift::Swift;
 use crate::{World, shared};
 use std::io::Write;
 use std::sync::Arc;
@@ -475,6 +476,69 @@ fn what_administrators_deny_is_denied_over_swift() {
     put(&policy(&rule("Deny", "s3:*", "*")));
     assert_eq!(all(), [403; 4]);
     assert_eq!(swift("PUT", "/v1/AUTH_v/d", &token).status, 403);
+}
+
+#[test]
+fn members_have_over_swift_what_policies_give_them() {
+    let world = World::new();
+    assert_eq!(world.client.ask("PUT", "/bucket/k", b"x").status, 200);
+    let ann = world.member("Ann");
+    let Client { access_key, secret, .. } = &ann.client;
+    let log_in = |user: &str, secret: &str| {
+        let headers = [("x-auth-user", user), ("x-auth-key", secret)];
+        world.plain("GET", "/auth/v1.0", &headers, b"")
+    };
+    let by_key = format!("u:{access_key}");
+    for user in ["u:Ann", &by_key] {
+        assert_eq!(log_in(user, secret).status, 200, "{user}");
+        assert_eq!(log_in(user, "usecret-").status, 401, "{user}");
+    }
+    for user in ["v:Ann", "u:Bob", "Ann", "u", "u:", &format!("v:{access_key}")] {
+        assert_eq!(log_in(user, secret).status, 401, "{user}");
+    }
+    let answer = log_in("u:Ann", secret);
+    assert!(answer.headers["x-storage-url"].ends_with("/v1/AUTH_u"));
+    let token = answer.headers["x-auth-token"].clone();
+    let swift = Swift { world: &world, account: "/v1/AUTH_u".into(), token };
+    let all = || {
+        [
+            ("GET", ""),
+            ("PUT", "/new"),
+            ("GET", "/bucket"),
+            ("GET", "/bucket/k"),
+            ("GET", "/bucket/none"),
+            ("PUT", "/bucket/n"),
+            ("DELETE", "/bucket/n"),
+        ]
+        .map(|(method, path)| swift.status(method, path, &[]))
+    };
+    assert_eq!(all(), [403; 7]);
+    // Nothing that Swift grants lets in whom policies bind.
+    let acl = [("x-container-read", "u"), ("x-container-write", "u")];
+    let owner = world.swift("u");
+    assert_eq!(owner.status("POST", "/bucket", &acl), 204);
+    let roles = [("x-account-access-control", r#"{"admin":["u"]}"#)];
+    assert_eq!(owner.status("POST", "", &roles), 204);
+    assert_eq!(all(), [403; 7]);
+    world.give("Ann", &allow("s3:GetObject", "arn:aws:s3:::bucket/*"));
+    assert_eq!(swift.ask("GET", "/bucket/k", b"").text(), "x");
+    assert_eq!(swift.status("PUT", "/bucket/k", &[]), 403);
+    assert_eq!(swift.status("GET", "/bucket", &[]), 403);
+    world.give("Ann", &allow("s3:*", "*"));
+    assert_eq!(all(), [200, 201, 200, 200, 404, 201, 204]);
+    // What is the owner's to set is not for policies to give.
+    assert_eq!(swift.status("POST", "", &[("x-account-meta-temp-url-key", "k")]), 403);
+    assert!(!swift.ask("HEAD", "/bucket", b"").headers.contains_key("x-container-read"));
+    world.give(
+        "Ann",
+        &policy(&[rule("Allow", "s3:*", "*"), rule("Deny", "s3:Put*", "*")].join(",")),
+    );
+    assert_eq!(swift.status("PUT", "/bucket/n", &[]), 403);
+    assert_eq!(swift.status("GET", "/bucket/k", &[]), 200);
+    let gone = [("UserName", "Ann"), ("AccessKeyId", access_key.as_str())];
+    world.root().done("DeleteAccessKey", &gone);
+    assert_eq!(swift.status("GET", "/bucket/k", &[]), 401);
+    assert_eq!(log_in("u:Ann", secret).status, 401);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use crate::World;
 use crate::swift::Swift;
-use ring::hmac::{HMAC_SHA256, Key, sign};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA512, Key, sign};
 
 impl World {
     /// Somebody without a token.
@@ -14,6 +16,13 @@ impl World {
     /// `v` in the account of `u`.
     fn stranger(&self) -> Swift<'_> {
         Swift { account: "/v1/AUTH_u".into(), ..self.swift("v") }
+    }
+}
+
+impl Swift<'_> {
+    /// GET as a proxy hands it on.
+    fn ask_from(&self, address: &str, path: &str) -> u16 {
+        self.status("GET", path, &[("x-forwarded-for", address)])
     }
 }
 
@@ -214,6 +223,10 @@ fn signed_urls_open_one_object_for_one_method() {
         nobody.status("GET", &format!("/bucket/a.txt?{far}&temp_url_ip_range=10.0.0.0/8"), &[]),
         401
     );
+    // The one that a trusted proxy tells counts, not the proxy's own.
+    let far = format!("/bucket/a.txt?{far}&temp_url_ip_range=10.0.0.0/8");
+    assert_eq!(nobody.ask_from("10.1.2.3", &far), 200);
+    assert_eq!(nobody.ask_from("11.1.2.3", &far), 401);
     let text = format!("ip=127.0.0.0/8\nGET\n{end}\n/v1/AUTH_u/bucket/a.txt");
     let near = signed("k1", &text, end);
     assert_eq!(
@@ -229,4 +242,124 @@ fn signed_urls_open_one_object_for_one_method() {
     };
     assert_eq!(get("k1").text(), "secret");
     assert_eq!(get("k2").status, 401);
+}
+
+#[test]
+fn urls_are_signed_in_every_way_that_there_is() {
+    let world = World::new();
+    let (owner, nobody) = (world.swift("u"), world.no_token());
+    assert_eq!(owner.ask("PUT", "/bucket/dir/a.txt", b"body").status, 201);
+    for (path, kind) in [("", "account"), ("/bucket", "container")] {
+        for (name, key) in [("key", "1"), ("key-2", "2")] {
+            let header = format!("x-{kind}-meta-temp-url-{name}");
+            let key = format!("{kind}{key}");
+            assert_eq!(owner.status("POST", path, &[(&header, &key)]), 204);
+        }
+    }
+    let end = store_shell::clock::timestamp().millis() / 1000 + 60;
+    let iso = store_gateway::s3::dates::iso(end * 1000).replace(".000Z", "Z");
+    let text = |method: &str| format!("{method}\n{end}\n/v1/AUTH_u/bucket/dir/a.txt");
+    let object = "/bucket/dir/a.txt";
+    for key in ["account1", "account2", "container1", "container2"] {
+        let tag = |algorithm, method: &str| {
+            let key = Key::new(algorithm, key.as_bytes());
+            sign(&key, text(method).as_bytes()).as_ref().to_vec()
+        };
+        let [sha1, sha256, sha512] = [HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA512]
+            .map(|algorithm| tag(algorithm, "GET"));
+        for signature in [
+            hex::encode(&sha1),
+            hex::encode(&sha256),
+            hex::encode(&sha512),
+            format!("sha256:{}", URL_SAFE_NO_PAD.encode(&sha256)),
+            format!("sha512:{}", STANDARD.encode(&sha512).replace('+', "%2B")),
+        ] {
+            for end in [end.to_string(), iso.clone()] {
+                let url = format!("{object}?temp_url_sig={signature}&temp_url_expires={end}");
+                assert_eq!(nobody.ask("GET", &url, b"").text(), "body", "{key} {url}");
+            }
+        }
+        // HEAD is let in by what lets in to write, also.
+        for method in ["HEAD", "GET", "PUT", "POST", "DELETE"] {
+            let signature = hex::encode(tag(HMAC_SHA256, method));
+            let url = format!("{object}?temp_url_sig={signature}&temp_url_expires={end}");
+            let expected = if method == "DELETE" { 401 } else { 200 };
+            assert_eq!(nobody.status("HEAD", &url, &[]), expected, "{method}");
+        }
+    }
+    let query = signed("account1", &text("GET"), end);
+    let shown = |more: &str| {
+        let answer = nobody.ask("GET", &format!("{object}?{query}{more}"), b"");
+        answer.headers["content-disposition"].clone()
+    };
+    assert_eq!(shown(""), "attachment; filename=\"a.txt\"; filename*=UTF-8''a.txt");
+    assert_eq!(shown("&filename=b.txt"), "attachment; filename=\"b.txt\"; filename*=UTF-8''b.txt");
+    assert_eq!(shown("&inline"), "inline");
+    let both = "inline; filename=\"b.txt\"; filename*=UTF-8''b.txt";
+    assert_eq!(shown("&inline&filename=b.txt"), both);
+    let kept = [("content-disposition", "attachment; filename=own")];
+    assert_eq!(owner.status("POST", object, &kept), 202);
+    assert_eq!(shown(""), "attachment; filename=own");
+    assert_eq!(shown("&inline"), "inline");
+    // Without one of the two, with an end in no form that there is.
+    for query in [
+        query.split('&').next().expect("the signature").to_owned(),
+        format!("temp_url_expires={end}"),
+        query.replace(&format!("={end}"), "=soon"),
+        query.replace("temp_url_sig=", "temp_url_sig=md5:"),
+    ] {
+        assert_eq!(nobody.status("GET", &format!("{object}?{query}"), &[]), 401, "{query}");
+    }
+    // What is not there is told to who may look; a key that was replaced opens nothing.
+    let missing = |path: &str, key: &str| {
+        let query = signed(key, &format!("GET\n{end}\n/v1/AUTH_u{path}"), end);
+        nobody.status("GET", &format!("{path}?{query}"), &[])
+    };
+    assert_eq!(missing("/bucket/none", "account1"), 404);
+    assert_eq!(missing("/bucket/none", "container2"), 404);
+    assert_eq!(missing("/none/none", "account2"), 404);
+    assert_eq!(owner.status("POST", "", &[("x-account-meta-temp-url-key", "new")]), 204);
+    assert_eq!(nobody.status("GET", &format!("{object}?{query}"), &[]), 401);
+    assert_eq!(missing(object, "new"), 200);
+}
+
+#[test]
+fn only_trusted_proxies_say_who_asks() {
+    let shared = crate::shared();
+    let settings = store_gateway::s3::Settings {
+        trusted_proxies: vec![],
+        ..store_gateway::s3::Settings::clone(&shared.settings)
+    };
+    let world = World::with(crate::Shared { settings: settings.into(), ..shared });
+    let (owner, nobody) = (world.swift("u"), world.no_token());
+    assert_eq!(owner.ask("PUT", "/bucket/o", b"body").status, 201);
+    assert_eq!(owner.status("POST", "", &[("x-account-meta-temp-url-key", "k")]), 204);
+    let end = store_shell::clock::timestamp().millis() / 1000 + 60;
+    let url = |range: &str| {
+        let text = format!("ip={range}\nGET\n{end}\n/v1/AUTH_u/bucket/o");
+        format!("/bucket/o?{}&temp_url_ip_range={range}", signed("k", &text, end))
+    };
+    assert_eq!(nobody.ask_from("10.1.2.3", &url("10.0.0.0/8")), 401);
+    assert_eq!(nobody.ask_from("10.1.2.3", &url("127.0.0.0/8")), 200);
+    let logged_in = |headers: &[(&str, &str)]| {
+        let headers = [&[("x-auth-user", "u"), ("x-auth-key", "usecret")], headers].concat();
+        world.plain("GET", "/auth/v1.0", &headers, b"").headers["x-storage-url"].clone()
+    };
+    assert!(logged_in(&[("x-forwarded-proto", "https")]).starts_with("http://"));
+}
+
+#[test]
+fn who_answers_is_not_chosen_by_two_hosts() {
+    let world = World::new();
+    assert_eq!(world.swift("u").ask("PUT", "/bucket/o", b"body").status, 201);
+    for path in ["/info", "/v1/AUTH_u/bucket/o", "/bucket/o"] {
+        for host in ["AUTH_u.s3.test", "bucket.web.localhost", "h"] {
+            let answer = world.plain("GET", path, &[("host", host)], b"");
+            assert_eq!((answer.status, answer.code().as_str()), (400, "InvalidRequest"), "{path}");
+        }
+    }
+    // One that a trusted proxy hands on over TLS goes on over TLS.
+    let headers = [("x-auth-user", "u"), ("x-auth-key", "usecret"), ("x-forwarded-proto", "https")];
+    let url = world.plain("GET", "/auth/v1.0", &headers, b"").headers["x-storage-url"].clone();
+    assert!(url.starts_with("https://"), "{url}");
 }

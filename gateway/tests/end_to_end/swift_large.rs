@@ -20,6 +20,13 @@ fn segments(swift: &Swift<'_>) -> Vec<u8> {
     whole
 }
 
+/// The entity tag of a large object as its container's listing has it.
+fn listed_tag(swift: &Swift<'_>, name: &str) -> String {
+    let listed = swift.ask("GET", &format!("/bucket?format=json&prefix={name}"), b"").text();
+    let tag = listed.split("\"slo_etag\":").nth(1).expect("the tag of a large object");
+    tag.split([',', '}']).next().unwrap_or_default().to_owned()
+}
+
 const ALL: &str = r#"[{"path":"/seg/a"},{"path":"/seg/b"},{"path":"seg/c"}]"#;
 
 #[test]
@@ -35,7 +42,13 @@ fn static_large_objects_are_bytes_to_both_protocols() {
     assert_eq!(got.headers["etag"], put.headers["etag"]);
     let over_s3 = world.get("/bucket/l");
     assert!(over_s3.body == whole, "S3 reads other bytes");
-    assert_eq!(over_s3.headers["etag"], put.headers["etag"]);
+    // Over S3 the tag says how many segments there are, in listings too: it is not the MD5 of the bytes.
+    let tag = over_s3.headers["etag"].clone();
+    assert_eq!(tag, format!("{}-3\"", put.headers["etag"].trim_end_matches('"')));
+    assert!(world.get("/bucket?list-type=2&prefix=l").text().contains(tag.trim_matches('"')));
+    assert!(!listed_tag(&swift, "l").contains('-'));
+    let unchanged = [("if-none-match", tag.as_str())];
+    assert_eq!(world.client.ask_with("GET", "/bucket/l", &unchanged, b"").status, 304);
     assert_eq!(world.get("/bucket?list-type=2").elements("Size"), [whole.len().to_string()]);
     for (first, last) in [(0, 0), (69_999, 70_010), (70_005, 70_005), (0, whole.len() - 1)] {
         let range = format!("bytes={first}-{last}");
@@ -119,6 +132,37 @@ fn manifests_are_checked_before_they_are_kept() {
     assert_eq!(made.status, 201, "{}", made.text());
     assert_eq!(swift.ask("GET", "/bucket/n", b"").body, [&expected[1..5], &b[..]].concat());
     assert_eq!(world.get("/bucket/n").body, [&expected[1..5], &b[..]].concat());
+    // One that is named by its tag, as Swift told it.
+    let tag = swift.ask("HEAD", "/bucket/l", b"").headers["etag"].clone();
+    let named = format!(r#"[{{"path":"/bucket/l","etag":"{}"}}]"#, tag.trim_matches('"'));
+    let made = swift.ask("PUT", "/bucket/o?multipart-manifest=put", named.as_bytes());
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(swift.ask("GET", "/bucket/o", b"").body, expected);
+}
+
+#[test]
+fn uploads_in_parts_say_that_their_tag_is_not_of_the_body() {
+    let world = World::new();
+    let swift = world.swift("u");
+    let upload = world.client.ask("POST", "/bucket/k?uploads", b"").element("UploadId").unwrap();
+    let part = noise(1000);
+    let target = format!("/bucket/k?partNumber=1&uploadId={upload}");
+    let tag = world.client.ask("PUT", &target, &part).headers["etag"].clone();
+    let done = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{tag}</ETag></Part></CompleteMultipartUpload>"
+    );
+    let target = format!("/bucket/k?uploadId={upload}");
+    assert_eq!(world.client.ask("POST", &target, done.as_bytes()).status, 200);
+    let got = swift.ask("GET", "/bucket/k", b"");
+    assert!(got.body == part && got.headers["etag"].ends_with("-1"));
+    assert_eq!(got.headers["x-static-large-object"], "True");
+    // There are no segments: who copies or deletes it takes the whole.
+    assert!(!swift.ask("HEAD", "/bucket/k", b"").headers.contains_key("x-static-large-object"));
+    assert_eq!(swift.status("COPY", "/bucket/k", &[("destination", "bucket/c")]), 201);
+    let copy = swift.ask("GET", "/bucket/c", b"");
+    assert!(copy.body == part && copy.headers["etag"] == md5(&part));
+    assert!(!copy.headers.contains_key("x-static-large-object"));
+    assert_eq!(swift.status("DELETE", "/bucket/k", &[]), 204);
 }
 
 #[test]
@@ -139,7 +183,9 @@ fn dynamic_large_objects_are_what_begins_so() {
     let tags = [md5(b"one "), md5(b"two")].concat();
     assert_eq!(got.headers["etag"], format!("\"{}\"", md5(tags.as_bytes())));
     assert_eq!(swift.with("GET", "/bucket/d", &[("range", "bytes=2-5")], b"").text(), "e tw");
-    assert_eq!(world.get("/bucket/d").text(), "one two");
+    let over_s3 = world.get("/bucket/d");
+    assert_eq!(over_s3.text(), "one two");
+    assert_eq!(over_s3.headers["etag"], format!("\"{}-2\"", md5(tags.as_bytes())));
     // It is what is there now.
     assert_eq!(swift.ask("PUT", "/seg/p/3", b"!").status, 201);
     assert_eq!(swift.ask("HEAD", "/bucket/d", b"").headers["content-length"], "8");

@@ -395,3 +395,72 @@ fn tags_are_put_read_copied_and_removed() {
     let changed = world.put("/bucket/k?tagging=", &document(&[("n", "1")]));
     assert_eq!(version(&changed), second);
 }
+
+/// What becomes of a raw delete of every object of a pool: the errors' texts, `None` where it was done.
+fn delete_all(cluster: &MemoryCluster, pool: Place) -> Vec<Option<Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let delete = |name| {
+        let ops = vec![Op::Delete {}];
+        runtime
+            .block_on(store_gateway::cluster::Cluster::operate(cluster, pool, name, ops, false))
+            .err()
+    };
+    cluster.names(pool).into_iter().map(delete).collect()
+}
+
+#[test]
+fn no_raw_call_removes_what_is_locked() {
+    let world = World::new();
+    world.make_locking("locks");
+    let body = vec![7u8; 5 << 20];
+    let lock = |mode: &'static str| {
+        [
+            ("x-amz-object-lock-mode", mode),
+            ("x-amz-object-lock-retain-until-date", "2099-01-01T00:00:00.000Z"),
+        ]
+    };
+    let put = world.client.ask_with("PUT", "/locks/c", &lock("COMPLIANCE"), &body);
+    assert_eq!(put.status, 200, "{}", put.text());
+    let all_denied = |pool, count| {
+        let errors = delete_all(&world.cluster, pool);
+        assert!(errors.len() >= count, "{} objects", errors.len());
+        assert!(errors.iter().all(|e| matches!(e, Some(Error::Denied(_)))), "{errors:?}");
+    };
+    all_denied(DATA_POOL, 2);
+    all_denied(INDEX_POOL, 4);
+    all_denied(store_gateway::cluster::META_POOL, 1);
+    assert!(world.get("/locks/c").body == body);
+
+    // A version that was passed over with leave is swept, and one whose hold was taken off.
+    let bypass = [("x-amz-bypass-governance-retention", "true")];
+    let put = world.client.ask_with("PUT", "/locks/g", &lock("GOVERNANCE"), &body);
+    all_denied(DATA_POOL, 4);
+    let target = format!("/locks/g?versionId={}", version(&put));
+    assert_eq!(world.client.ask_with("DELETE", &target, &bypass, b"").status, 204);
+    world.data_objects_become(2);
+    let put = world.client.ask_with("PUT", "/locks/h", &[], &body);
+    let target = format!("/locks/h?versionId={}", version(&put));
+    for on in ["ON", "OFF"] {
+        let hold = format!("<LegalHold><Status>{on}</Status></LegalHold>");
+        assert_eq!(world.put("/locks/h?legal-hold=", &hold).status, 200);
+        all_denied(DATA_POOL, 4);
+    }
+    assert_eq!(world.delete(&target).status, 204);
+    world.data_objects_become(2);
+
+    // The parts of an upload in the bucket's own retention.
+    let rule = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+                <Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+    assert_eq!(world.put("/locks?object-lock=", rule).status, 200);
+    let upload = world.client.ask("POST", "/locks/m?uploads=", b"").element("UploadId").unwrap();
+    let part = world.client.ask("PUT", &format!("/locks/m?partNumber=1&uploadId={upload}"), &body);
+    let document = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part></CompleteMultipartUpload>",
+        part.headers["etag"]
+    );
+    let done =
+        world.client.ask("POST", &format!("/locks/m?uploadId={upload}"), document.as_bytes());
+    assert_eq!(done.status, 200, "{}", done.text());
+    all_denied(DATA_POOL, 4);
+    assert!(world.get("/locks/m").body == body);
+}

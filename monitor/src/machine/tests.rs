@@ -833,6 +833,34 @@ fn keys_are_given_once_and_the_last_administrator_stays() {
 }
 
 #[test]
+fn members_of_an_account_are_called_by_both_names() {
+    let mut world = World::new();
+    world.json(r#"{"prefix": "user create", "user": "a"}"#);
+    let made = world.json(r#"{"prefix": "user create", "user": "ann", "account": "a"}"#);
+    assert_eq!((&made["user_id"], &made["account"]), (&"a:ann".into(), &"a".into()));
+    assert_eq!(made["caps"]["swift"], "full");
+    assert!(made["secret_key"].is_string());
+    // One of the same name in another account, which has no user of its own.
+    let other = r#"{"prefix": "user create", "user": "ann", "account": "b", "access": "none"}"#;
+    assert_eq!(world.json(other)["caps"]["swift"], "none");
+    assert_eq!(world.command(other).code, -17);
+    let modify = |user: &str, change: &str| {
+        format!(r#"{{"prefix": "user modify", "user": "{user}", {change}}}"#)
+    };
+    assert_eq!(world.json(&modify("b:ann", r#""access": "full""#))["caps"]["swift"], "full");
+    for (user, change) in
+        [("b:ann", r#""access": "x""#), ("b:ann", r#""admin": true"#), ("a", r#""access": "full""#)]
+    {
+        assert_eq!(world.command(&modify(user, change)).code, -22, "{user} {change}");
+    }
+    let rm = |user: &str| format!(r#"{{"prefix": "user rm", "user": "{user}", "sure": true}}"#);
+    let refused = world.command(&rm("a"));
+    assert!(refused.code == -16 && refused.status.contains("a:ann"), "{}", refused.status);
+    assert_eq!(world.command(&rm("a:ann")).code, 0);
+    assert_eq!(world.command(&rm("a")).code, 0);
+}
+
+#[test]
 fn every_command_describes_itself_and_none_panics_on_what_it_is_given() {
     let mut world = three();
     let table = world.json(r#"{"prefix": "get_command_descriptions"}"#);

@@ -105,6 +105,30 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// What stands between the account and the name in the name of a user that is a member of another's account.
+/// No name of an account has it.
+pub const MEMBER_SEPARATOR: char = ':';
+
+/// The cap that says what a member may do in his account: [`ACCESS`].
+pub const ACCESS_CAP: &str = "swift";
+
+/// What a member may do in his account: what its owner may, or only what is granted to him.
+pub const ACCESS: [&str; 2] = ["full", "none"];
+
+/// The name of a member of an account.
+pub(crate) fn member_name(account: &str, name: &str) -> Result<String, String> {
+    check_name(account)?;
+    check_name(name)?;
+    Ok(format!("{account}{MEMBER_SEPARATOR}{name}"))
+}
+
+pub(crate) fn check_access(access: &str) -> Result<(), String> {
+    match ACCESS.contains(&access) {
+        true => Ok(()),
+        false => Err(format!("{access:?} is no access of a member: {}", ACCESS.join(" or "))),
+    }
+}
+
 /// A user with one key, as bootstrap makes it.
 pub fn first_admin(
     pair: &KeyPair,

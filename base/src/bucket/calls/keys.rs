@@ -16,3 +16,7 @@ pub struct AddKey {
     pub key: SealedKey,
 }
 crate::codec_struct!(AddKey { key });
+
+/// `registry.want_key`, on [`KEYS_OBJECT`]: asks for a new key, which the next gateway that looks makes. Output: the
+/// version as u32. Asking again before it is made changes nothing. `registry.wanted_key`: that version, 0 if nobody asked.
+pub type WantKey = super::Nothing;

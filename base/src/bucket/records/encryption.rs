@@ -5,7 +5,7 @@
 //! before it, and the sizes of plain and sealed bytes follow from each other. Each run of data (an object put
 //! in one piece, or a part) begins with segment 0. All of this is on disks and never changes.
 
-use super::WriteId;
+use super::{KmsGrip, WriteId};
 use bytes::Bytes;
 
 /// Plain bytes of a segment, but of the last of a run.
@@ -28,7 +28,7 @@ pub fn plain_bytes(sealed: u64) -> u64 {
 }
 
 /// Who has the key that opens the key of a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyHolder {
     /// The cluster: this version of its keys.
     Cluster {
@@ -37,8 +37,13 @@ pub enum KeyHolder {
     },
     /// The client, who brings it with every request.
     Customer {},
+    /// The key ring. Who does not know of it cannot read the record.
+    Kms {
+        /// Which of its keys, and how.
+        grip: KmsGrip,
+    },
 }
-crate::codec_enum!(KeyHolder { 1 => Cluster { version }, 2 => Customer {} });
+crate::codec_enum!(KeyHolder { 1 => Cluster { version }, 2 => Customer {}, 3 => Kms { grip } });
 
 impl Default for KeyHolder {
     fn default() -> Self {

@@ -8,6 +8,7 @@ use crate::units::{bytes, number};
 use serde_json::{Value, json};
 use store_base::bucket::Limits;
 use store_base::config::ByteSize;
+use store_gateway::catalogue::CatalogueError;
 use store_gateway::cluster::remote::Remote;
 use store_gateway::operator::{Operator, OperatorError, Whom};
 
@@ -78,6 +79,8 @@ impl From<OperatorError> for Failure {
     fn from(error: OperatorError) -> Self {
         match error {
             OperatorError::NotFound(why) => Failure::not_found(why),
+            OperatorError::Refused(why) => Failure::failed(why),
+            OperatorError::Catalogue(CatalogueError::Cluster(error)) => error.into(),
             OperatorError::Catalogue(error) => Failure::failed(error.to_string()),
         }
     }

@@ -65,7 +65,7 @@ pub(crate) enum PoolCommand {
     Set {
         /// The pool
         pool: String,
-        /// size, min_size or crush_rule
+        /// size, min_size, crush_rule, pg_num or nodelete
         name: String,
         /// The new value
         value: String,

@@ -7,6 +7,7 @@ use crate::exit::Failure;
 use crate::output::Output;
 use crate::table::Table;
 use crate::units::field;
+use crate::up::env_file::quote;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -19,6 +20,16 @@ pub(crate) enum UserCommand {
         /// For people
         #[arg(long)]
         display_name: Option<String>,
+        /// A member of this account, `ACCOUNT:USER` to Swift and in the other commands, instead of one with an account
+        /// of its own
+        #[arg(long, conflicts_with = "admin")]
+        account: Option<String>,
+        /// What a member may do in the account: all that its owner may, or only what is granted to it
+        #[arg(long, value_name = "full|none", requires = "account")]
+        access: Option<String>,
+        /// Show what Swift clients log in with, for a shell
+        #[arg(long, conflicts_with = "no_key")]
+        swift: bool,
         /// May do everything
         #[arg(long)]
         admin: bool,
@@ -46,6 +57,9 @@ pub(crate) enum UserCommand {
         /// For people
         #[arg(long)]
         display_name: Option<String>,
+        /// What a member may do in its account
+        #[arg(long, value_name = "full|none")]
+        access: Option<String>,
         /// Whether it may do everything
         #[arg(long, value_name = "BOOL")]
         admin: Option<bool>,
@@ -111,17 +125,32 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let text = |value: Option<String>| value.map(|value| json!(value));
     match verb {
-        UserCommand::Create { user, display_name, admin, no_key, if_not_exists, own } => {
+        UserCommand::Create {
+            user,
+            display_name,
+            account,
+            access,
+            swift,
+            admin,
+            no_key,
+            if_not_exists,
+            own,
+        } => {
             let args = [
                 ("user", Some(json!(user))),
                 ("display_name", text(display_name)),
+                ("account", text(account)),
+                ("access", text(access)),
                 ("admin", flag(admin)),
                 ("no_key", flag(no_key)),
                 ("if_not_exists", flag(if_not_exists)),
                 ("access_key", text(own.access_key)),
                 ("secret_key", text(own.secret_key)),
             ];
-            let made = connection.command(command("user create", args)).await?;
+            let mut made = connection.command(command("user create", args)).await?;
+            if swift {
+                add_login(&mut made);
+            }
             output.show_text(&made, describe);
             Ok(())
         }
@@ -136,10 +165,11 @@ pub(crate) async fn run(
             output.show_text(&info, describe);
             Ok(())
         }
-        UserCommand::Modify { user, display_name, admin, suspended } => {
+        UserCommand::Modify { user, display_name, access, admin, suspended } => {
             let args = [
                 ("user", Some(json!(user))),
                 ("display_name", text(display_name)),
+                ("access", text(access)),
                 ("admin", admin.map(|admin| json!(admin))),
                 ("suspended", suspended.map(|suspended| json!(suspended))),
             ];
@@ -197,10 +227,21 @@ async fn key(verb: KeyCommand, connection: &Connection, output: &Output) -> Resu
     }
 }
 
+/// What Swift clients send to log in, as their environment has it: beside the address of a gateway.
+fn add_login(made: &mut Value) {
+    if made["secret_key"].is_string() {
+        let id = field(made, "user_id");
+        // A user with an account of its own is `USER:USER` there.
+        made["st_user"] = json!(if id.contains(':') { id } else { format!("{id}:{id}") });
+        made["st_key"] = made["secret_key"].clone();
+    }
+}
+
 fn describe(user: &Value) -> String {
     let mut text = format!("user:         {}\n", field(user, "user_id"));
     for (label, key) in [
         ("display name", "display_name"),
+        ("account", "account"),
         ("admin", "admin"),
         ("suspended", "suspended"),
         ("created", "created"),
@@ -216,6 +257,13 @@ fn describe(user: &Value) -> String {
     if user["secret_key"].is_string() {
         let _ = writeln!(text, "access key:   {}", field(user, "access_key"));
         let _ = writeln!(text, "secret key:   {}", field(user, "secret_key"));
+    }
+    if user["caps"]["swift"].is_string() {
+        let _ = writeln!(text, "access:       {}", field(&user["caps"], "swift"));
+    }
+    if user["st_user"].is_string() {
+        let _ = writeln!(text, "ST_USER={}", quote(&field(user, "st_user")));
+        let _ = writeln!(text, "ST_KEY={}", quote(&field(user, "st_key")));
     }
     text
 }

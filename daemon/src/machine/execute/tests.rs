@@ -708,3 +708,76 @@ fn an_always_busy_object_keeps_nothing_of_what_was_applied() {
     let open = group.overlay.object(&ObjectName::new("o")).expect("four are open");
     assert!(format!("{open:?}").len() < 4000, "{open:?}");
 }
+
+#[test]
+fn what_a_class_keeps_only_its_methods_change() {
+    use store_base::bucket::{
+        Answer, BODY_CLASS, LockBody, LockMode, Nothing, ObjectLock, Refusal, RemoveBody, Retention,
+    };
+    let exec = |method: &str, input: Bytes| Op::Exec {
+        class: BODY_CLASS.into(),
+        method: method.into(),
+        input,
+    };
+    let locked = |until_ms: u64| {
+        let retention = Some(Retention { mode: LockMode::Compliance, until_ms });
+        let lock = ObjectLock { retention, hold: None };
+        exec("lock", LockBody { lock, bypass: true }.to_bytes())
+    };
+    let remove = || exec("remove", RemoveBody { bypass: true }.to_bytes());
+    let answer = |data: &Bytes| Answer::<Nothing>::from_bytes(data.clone()).expect("an answer").0;
+    let now_ms = WALL.millis();
+    let mut group = Group::new();
+    group.ok(vec![write(0, "abc")]);
+    // Before there is a lock anybody may write.
+    group.ok(vec![write(0, "x")]);
+    assert_eq!(answer(&group.ok(vec![locked(now_ms + 1)])[0]), Ok(Nothing {}));
+    group.apply_all();
+    let other = Op::Exec {
+        class: "lock".into(),
+        method: "lock".into(),
+        input: store_base::class::lock::Lock {
+            name: "l".into(),
+            kind: Default::default(),
+            cookie: String::new(),
+            tag: String::new(),
+            description: String::new(),
+            duration_millis: 0,
+        }
+        .to_bytes(),
+    };
+    let attempts = [
+        Op::Delete {},
+        write(0, "y"),
+        Op::WriteFull { data: "".into() },
+        Op::Append { data: "y".into() },
+        Op::Zero { offset: 0, length: 1 },
+        Op::Truncate { size: 0 },
+        Op::Create { exclusive: false },
+        Op::SetXattr { name: "lock".into(), value: "".into() },
+        Op::RemoveXattr { name: "lock".into() },
+        set("k", "v"),
+        Op::OmapRemove { keys: vec!["k".into()] },
+        Op::OmapRemoveRange { from: "".into(), to: "z".into() },
+        Op::OmapClear {},
+        Op::OmapSetHeader { data: "h".into() },
+        other,
+    ];
+    for attempt in attempts {
+        assert_eq!(group.fails(vec![attempt.clone()]), (0, errno::EPERM), "{attempt:?}");
+    }
+    // Nor in one vector with what the class may do.
+    assert_eq!(group.fails(vec![locked(now_ms + 2), Op::Delete {}]), (1, errno::EPERM));
+    assert_eq!(answer(&group.ok(vec![remove()])[0]), Err(Refusal::Locked {}));
+    assert_eq!(answer(&group.ok(vec![locked(now_ms)])[0]), Err(Refusal::Locked {}));
+    assert_eq!(group.read_all("o").expect("it is there"), "xbc");
+    group.ok(vec![Op::Watch { cookie: 1, timeout_secs: 9 }, Op::Unwatch { cookie: 1 }]);
+    let mut later = request(vec![remove()]);
+    later.mtime = WALL;
+    let view = View::newest(&group.store, PG, &later.object, &group.overlay);
+    let end = Timestamp { secs: WALL.secs + 1, nanos: 0 };
+    match execute(&view, &later, end) {
+        Execution::Done(done) => assert!(done.removes),
+        other => panic!("not done: {other:?}"),
+    }
+}

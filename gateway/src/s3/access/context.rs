@@ -1,5 +1,6 @@
 //! The condition keys of a request: what policies may ask about its circumstances.
 
+use super::super::encryption::kms;
 use super::super::operations::copy_source;
 use super::super::policy::Context;
 use super::super::request::Head;
@@ -10,7 +11,7 @@ use super::decide::Existing;
 use http::Method;
 
 /// Headers that are keys of the same name behind `s3:`.
-const HEADERS: [&str; 19] = [
+const HEADERS: [&str; 18] = [
     "if-match",
     "if-none-match",
     "x-amz-acl",
@@ -23,7 +24,6 @@ const HEADERS: [&str; 19] = [
     "x-amz-metadata-directive",
     "x-amz-object-ownership",
     "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-customer-algorithm",
     "x-amz-storage-class",
     "x-amz-website-redirect-location",
@@ -56,6 +56,9 @@ pub fn of_request(head: &Head, caller: &Caller, bucket_owner: &str, region: &str
             None => format!("s3:{header}"),
         };
         add_header(&mut context, head, &key, header);
+    }
+    for name in kms::names_in(head) {
+        context.add(&format!("s3:{}", kms::KEY), name);
     }
     for (key, parameter) in [
         ("s3:prefix", "prefix"),
@@ -200,6 +203,7 @@ mod tests {
             ("x-amz-copy-source", "/src/a%20b"),
             ("x-amz-metadata-directive", "REPLACE"),
             ("x-amz-server-side-encryption", "AES256"),
+            ("x-amz-server-side-encryption-aws-kms-key-id", "arn:aws:kms:r1:1:alias/k"),
             ("x-amz-storage-class", "COLD"),
             ("x-amz-object-lock-mode", "GOVERNANCE"),
             ("x-amz-object-lock-legal-hold", "ON"),
@@ -234,6 +238,8 @@ mod tests {
             ("StringLike", "s3:x-amz-copy-source", "/src/*", "/other/*"),
             ("StringEquals", "s3:x-amz-metadata-directive", "REPLACE", "COPY"),
             ("StringEquals", "s3:x-amz-server-side-encryption", "AES256", "aws:kms"),
+            ("StringEquals", "s3:x-amz-server-side-encryption-aws-kms-key-id", "k", "l"),
+            ("StringLike", "s3:x-amz-server-side-encryption-aws-kms-key-id", "arn:*", "alias/*"),
             ("StringEquals", "s3:x-amz-storage-class", "COLD", "STANDARD"),
             ("StringEquals", "s3:object-lock-mode", "GOVERNANCE", "COMPLIANCE"),
             ("StringEquals", "s3:object-lock-legal-hold", "ON", "OFF"),

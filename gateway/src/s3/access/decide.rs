@@ -69,6 +69,15 @@ const NEVER_DENIED_TO_OWNER: [&str; 3] =
 
 /// Whether it may be done.
 pub fn decide(asked: &Asked<'_>, rules: &Rules) -> bool {
+    decide_by(asked, rules, true)
+}
+
+/// Whether it might be done if there were no ACLs.
+pub fn decide_without_acls(asked: &Asked<'_>, rules: &Rules) -> bool {
+    decide_by(asked, rules, false)
+}
+
+fn decide_by(asked: &Asked<'_>, rules: &Rules, acls: bool) -> bool {
     if asked.admin {
         return true;
     }
@@ -82,15 +91,15 @@ pub fn decide(asked: &Asked<'_>, rules: &Rules) -> bool {
     }
     match (asked.caller, asked.identity) {
         (Principal::Member(member), Some(identity)) => {
-            of_member(asked, rules, member, identity.of_administrator, said)
+            of_member(asked, rules, (member, identity.of_administrator), said, acls)
         }
         (Principal::Member(_), None) => false,
-        _ => of_root(asked, rules, said),
+        _ => of_root(asked, rules, said, acls),
     }
 }
 
 /// Whether nobody, or the root user of an account, may do it.
-fn of_root(asked: &Asked<'_>, rules: &Rules, said: Said) -> bool {
+fn of_root(asked: &Asked<'_>, rules: &Rules, said: Said, acls: bool) -> bool {
     let owner = asked.caller == Principal::User(asked.bucket_owner);
     match finding(asked, rules) {
         Finding::Deny => return owner && NEVER_DENIED_TO_OWNER.contains(&asked.need.action),
@@ -98,16 +107,16 @@ fn of_root(asked: &Asked<'_>, rules: &Rules, said: Said) -> bool {
         Finding::Allow(_) | Finding::Silent => {}
     }
     // Only administrators give policies to root users.
-    said.allows || by_acl(asked, rules)
+    said.allows || by_acl(asked, rules, acls)
 }
 
 /// Whether a member of an account may do it.
 fn of_member(
     asked: &Asked<'_>,
     rules: &Rules,
-    member: &Member,
-    of_administrator: bool,
+    (member, of_administrator): (&Member, bool),
     said: Said,
+    acls: bool,
 ) -> bool {
     let owner = member.account == asked.bucket_owner;
     let allowed = said.allows && said.session_allows;
@@ -127,13 +136,13 @@ fn of_member(
         Finding::Allow(_) | Finding::Silent => {}
     }
     let as_root = Asked { caller: Principal::User(&member.account), ..*asked };
-    allowed && (of_administrator || by_acl(&as_root, rules))
+    allowed && (of_administrator || by_acl(&as_root, rules, acls))
 }
 
 /// Whether ownership or an ACL lets him.
-fn by_acl(asked: &Asked<'_>, rules: &Rules) -> bool {
+fn by_acl(asked: &Asked<'_>, rules: &Rules, acls: bool) -> bool {
     let owner = asked.caller == Principal::User(asked.bucket_owner);
-    let enforced = rules.ownership == Ownership::BucketOwnerEnforced;
+    let enforced = !acls || rules.ownership == Ownership::BucketOwnerEnforced;
     match asked.need.right {
         Right::Owner => owner,
         Right::Bucket(_) | Right::Object(_) if enforced => owner,

@@ -128,7 +128,7 @@ pub fn scope(operation: Operation, head: &Head) -> Scope {
         Op::GetBucketRequestPayment => owner("s3:GetBucketRequestPayment"),
         Op::PutBucketRequestPayment => owner("s3:PutBucketRequestPayment"),
         Op::GetBucketLogging => owner("s3:GetBucketLogging"),
-        Op::PutBucketLogging => owner("s3:PutBucketLogging"),
+        Op::PutBucketLogging | Op::PostBucketLogging => owner("s3:PutBucketLogging"),
         Op::GetBucketEncryption => owner("s3:GetEncryptionConfiguration"),
         Op::PutBucketEncryption | Op::DeleteBucketEncryption => {
             owner("s3:PutEncryptionConfiguration")

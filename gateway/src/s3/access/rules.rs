@@ -2,7 +2,7 @@
 
 use super::super::acl;
 use super::super::cors::Cors;
-use super::super::encryption::parse_default;
+use super::super::encryption::default::ByDefault;
 use super::super::error::{Code, S3Error, S3Result};
 use super::super::lifecycle::Lifecycle;
 use super::super::logging::Logging;
@@ -36,8 +36,10 @@ pub mod document {
     pub const PAYMENT: &str = "requestPayment";
     /// XML, as it came.
     pub const ENCRYPTION: &str = "encryption";
-    /// XML, as it came.
+    /// XML, in our own form.
     pub const LOGGING: &str = "logging";
+    /// A mark: other buckets' journals are, or were, kept here.
+    pub const JOURNALED: &str = "journaled";
     /// XML, in our own form.
     pub const LIFECYCLE: &str = "lifecycle";
     /// XML, in our own form.
@@ -173,8 +175,8 @@ pub struct Rules {
     pub cors: Option<Cors>,
     /// Whether who asks has to say that he pays.
     pub requester_pays: bool,
-    /// Whether objects that ask for nothing else are encrypted with the cluster's keys.
-    pub encrypted: bool,
+    /// How objects are encrypted that ask for nothing else.
+    pub encryption: Option<ByDefault>,
     /// Where its access log goes.
     pub logging: Option<Rc<Logging>>,
     /// When its objects go.
@@ -206,7 +208,7 @@ impl Rules {
             let lifecycle = stored(document::LIFECYCLE).map(|text| Lifecycle::parse(text));
             let notified = stored(document::NOTIFICATION).map(|text| Notifications::parse(text));
             let payment = stored(document::PAYMENT).map(|text| parse_payment(text));
-            let encrypted = stored(document::ENCRYPTION).map(|text| parse_default(text));
+            let encryption = stored(document::ENCRYPTION).map(|text| ByDefault::parse(text));
             // A log that cannot be written is no reason to close the bucket.
             let logging = stored(document::LOGGING)
                 .and_then(|text| Logging::parse(text, &|_| true).ok().flatten());
@@ -218,7 +220,7 @@ impl Rules {
                 ownership: ownership.transpose()?.unwrap_or_default(),
                 cors: cors.transpose()?,
                 requester_pays: payment.transpose()?.unwrap_or_default(),
-                encrypted: encrypted.transpose()?.unwrap_or_default(),
+                encryption: encryption.transpose()?,
                 lifecycle: lifecycle.transpose()?,
                 notifications: notified.transpose()?,
                 container: crate::swift::acl::ContainerAcl::of(bucket)?,

@@ -1,4 +1,4 @@
-//! One request in S3's format of access logs.
+//! One record: of a request, in S3's format of access logs, and of a change, in that of Ceph's journals.
 
 use super::super::auth::payload::PayloadMode;
 use super::super::dates;
@@ -6,10 +6,12 @@ use super::super::request::Head;
 use super::super::router::{Operation, subresource};
 use super::super::{Answer, Caller, uri};
 use crate::catalogue::Bucket;
+use bytes::Bytes;
 use http::header::{HOST, REFERER, USER_AGENT};
 use hyper::body::Body;
 use std::fmt::Write;
 use std::time::Duration;
+use store_base::bucket::ETag;
 
 /// Longest field: a request names what it likes.
 const FIELD_BYTES_MAX: usize = 2048;
@@ -32,6 +34,58 @@ pub struct Seen<'a> {
     pub error: Option<&'static str>,
     /// From its head to the head of its answer.
     pub took: Duration,
+    /// Whether an ACL let it in, and nothing else did.
+    pub by_acl: bool,
+}
+
+/// A change of an object, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// The key.
+    pub key: Bytes,
+    /// Bytes of its body.
+    pub size: Option<u64>,
+    /// Which version it is.
+    pub version: VersionId,
+    /// Its entity tag.
+    pub etag: Option<ETag>,
+}
+
+/// A version, in a journal.
+#[derive(Clone, Debug, Default)]
+pub enum VersionId {
+    /// It is not known (yet).
+    #[default]
+    Unknown,
+    /// The bucket has none.
+    None,
+    /// This one.
+    Is(String),
+}
+
+/// The line of a change in a journal, with its end. `operation` is its name there, such as `REST.PUT.OBJECT`.
+pub fn change(change: &Change, bucket: &Bucket, operation: &str, now_ms: u64) -> String {
+    let mut line = String::with_capacity(256);
+    plain(&mut line, Some(&bucket.owner));
+    plain(&mut line, Some(&bucket.name));
+    let _ = write!(line, "[{}] ", time(now_ms));
+    plain(&mut line, Some(operation));
+    // A key is told whole: who replays the journal needs it.
+    let key = String::from_utf8_lossy(&change.key);
+    whole(&mut line, &uri::listing_encoded(&key));
+    plain(&mut line, change.size.map(|bytes| bytes.to_string()).as_deref());
+    plain(
+        &mut line,
+        match &change.version {
+            VersionId::Unknown => Some("?"),
+            VersionId::None => None,
+            VersionId::Is(id) => Some(id),
+        },
+    );
+    plain(&mut line, change.etag.as_ref().map(ETag::to_string).as_deref());
+    line.pop();
+    line.push('\n');
+    line
 }
 
 /// The line of a request, with its end.
@@ -79,7 +133,7 @@ pub fn line(seen: &Seen<'_>, bucket: &Bucket, answer: &Answer, host_id: &str) ->
     plain(&mut line, header(HOST));
     plain(&mut line, head.peer.secure.then_some("TLS"));
     plain(&mut line, None);
-    plain(&mut line, None);
+    plain(&mut line, seen.by_acl.then_some("Yes"));
     line.pop();
     line.push('\n');
     line
@@ -178,9 +232,13 @@ fn cut(text: &str) -> &str {
 
 /// A field without spaces; what is not there is a hyphen.
 fn plain(line: &mut String, text: Option<&str>) {
-    match text.filter(|text| !text.is_empty()) {
-        None => line.push('-'),
-        Some(text) => line.extend(cut(text).chars().map(|c| match c {
+    whole(line, text.map_or("", cut));
+}
+
+fn whole(line: &mut String, text: &str) {
+    match text.is_empty() {
+        true => line.push('-'),
+        false => line.extend(text.chars().map(|c| match c {
             c if c.is_control() || c == ' ' || c == '"' => '_',
             c => c,
         })),
@@ -234,6 +292,7 @@ mod tests {
             website: false,
             error: Some("NoSuchKey"),
             took: Duration::from_millis(7),
+            by_acl: false,
         };
         let bucket = Bucket { name: "b".into(), owner: "o".into(), ..Bucket::default() };
         let answer = response::empty(StatusCode::NOT_FOUND);
@@ -241,7 +300,9 @@ mod tests {
             line(&seen, &bucket, &answer, "H"),
             "o b [24/May/2013:00:00:00 +0000] - u R REST.GET.OBJECT a%20b \"GET /b/a%20b?versionId=v1 HTTP/1.1\" 404 NoSuchKey - - 7 7 \"-\" \"curl %22x%22_\" v1 H SigV4 - AuthHeader h - - -\n"
         );
-        let website = Seen { website: true, ..seen };
+        let by_acl = Seen { by_acl: true, ..seen };
+        assert!(line(&by_acl, &bucket, &answer, "H").ends_with(" h - - Yes\n"));
+        let website = Seen { website: true, by_acl: false, ..by_acl };
         let text = line(&website, &bucket, &answer, "H");
         assert!(text.contains(" WEBSITE.GET.OBJECT ") && text.ends_with(" H - - - h - - -\n"));
     }
@@ -269,9 +330,30 @@ mod tests {
                 website: false,
                 error: None,
                 took: Duration::ZERO,
+                by_acl: false,
             };
             assert_eq!(operation(&seen), expected);
         }
+    }
+
+    #[test]
+    fn a_change_has_eight_fields() {
+        let bucket = Bucket { name: "b".into(), owner: "o".into(), ..Bucket::default() };
+        let made = Change {
+            key: "a b".into(),
+            size: Some(5),
+            version: VersionId::Is("v".into()),
+            etag: Some(ETag { md5: [1; 16], parts: 0 }),
+        };
+        let start = "o b [01/Jan/1970:00:00:01 +0000]";
+        assert_eq!(
+            change(&made, &bucket, "REST.PUT.OBJECT", 1000),
+            format!("{start} REST.PUT.OBJECT a%20b 5 v {}\n", "01".repeat(16))
+        );
+        let unknown = Change { key: "k".into(), ..Change::default() };
+        assert_eq!(change(&unknown, &bucket, "REST.X", 1000), format!("{start} REST.X k - ? -\n"));
+        let none = Change { version: VersionId::None, ..unknown };
+        assert_eq!(change(&none, &bucket, "REST.X", 1000), format!("{start} REST.X k - - -\n"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::super::access::rules::document;
 use super::super::access::{ObjectPermit, Permit};
 use super::super::acl::{self, Parties};
 use super::super::error::{Code, S3Error, S3Result};
+use super::super::logging::journal::{Plan, recorded};
 use super::super::response;
 use super::super::{Answer, Call};
 use super::documents::{change, now};
@@ -64,8 +65,21 @@ pub(super) async fn put_object(permit: ObjectPermit, call: &mut Call) -> S3Resul
     let entry = admitted.found.entry;
     let acl = asked(call, &entry.owner, Some(&admitted.bucket.owner)).await?;
     permit.rules().check_new_acl(&acl)?;
-    let set = SetAcl { key: permit.key().clone(), version: admitted.version, seen: entry, acl };
-    match call.service.catalogue.set_acl(&admitted.bucket, set).await {
+    let key = permit.key().clone();
+    let plan = Plan::of(call, &admitted.bucket, permit.rules(), "REST.PUT.ACL").map(|plan| {
+        let known = plan.made(&key, &entry);
+        (plan, known)
+    });
+    // What an ACL is of does not change with it.
+    let known = plan.as_ref().map(|(_, known)| known.clone()).unwrap_or_default();
+    let set = SetAcl { key, version: admitted.version, seen: entry, acl };
+    let done = recorded(
+        plan,
+        &call.service,
+        call.service.catalogue.set_acl(&admitted.bucket, set),
+        |_, ()| known,
+    );
+    match done.await? {
         // Somebody replaced the object that the leave was for.
         Err(CatalogueError::Refused(Refusal::Precondition {})) => {
             Err(Code::OperationAborted.into())

@@ -58,7 +58,7 @@ impl Attributes {
 pub(super) async fn get(permit: ObjectPermit, call: &mut Call) -> S3Result<Answer> {
     let Admitted { bucket, found, .. } = permit.read(call, false).await?;
     let attributes = Attributes::parse(call)?;
-    encryption::of_object(call, &bucket, &found.detail).await?;
+    encryption::of_description(call, &bucket, &found.detail).await?;
     ReadCondition::from_headers(&call.head.headers)?.check(&found.entry)?;
     let mut xml = Xml::root("GetObjectAttributesResponse");
     if attributes.wants("ETag") {

@@ -5,6 +5,7 @@ use super::super::access::{Permit, UserPermit};
 use super::super::acl::{self, Parties};
 use super::super::dates;
 use super::super::error::{Code, S3Error, S3Result};
+use super::super::logging::flush::{Flush, flush_after};
 use super::super::names;
 use super::super::response;
 use super::super::xml::{Element, Xml};
@@ -260,7 +261,12 @@ pub(super) async fn head(permit: Permit, call: &mut Call) -> S3Result<Answer> {
 }
 
 pub(super) async fn delete(permit: Permit, call: &mut Call) -> S3Result<Answer> {
-    call.service.catalogue.remove_bucket(permit.bucket()).await?;
+    let bucket = permit.bucket();
+    call.service.catalogue.remove_bucket(bucket).await?;
+    if let Some(logging) = &permit.rules().logging {
+        // What its log still had to tell.
+        flush_after(&call.service, bucket, logging, Flush::default()).await;
+    }
     Ok(response::empty(StatusCode::NO_CONTENT))
 }
 

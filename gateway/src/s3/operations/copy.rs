@@ -224,7 +224,7 @@ pub(super) async fn copy(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     response::checksum_elements(&mut xml, made.detail_checksum.as_ref());
     xml.close("CopyObjectResult");
     let mut answer = response::xml(xml);
-    encryption::set_headers(answer.headers_mut(), call, made.encryption.as_ref());
+    encryption::set_made_headers(answer.headers_mut(), call, made.encryption.as_ref());
     versioning::set_made(&mut answer, &bucket, &made.entry);
     let tags = tags.unwrap_or_default();
     set_expiration(answer.headers_mut(), call, permit.rules(), &key, &made.entry, &tags);

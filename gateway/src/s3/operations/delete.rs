@@ -4,6 +4,7 @@ use super::super::access::{KeysPermit, Permit};
 use super::super::conditions;
 use super::super::dates;
 use super::super::error::{Code, S3Error, S3Result};
+use super::super::logging::journal::{Plan, removed};
 use super::super::names;
 use super::super::notification::{Happens, notes};
 use super::super::response;
@@ -41,6 +42,7 @@ pub(super) async fn one(permit: Permit, call: &mut Call) -> S3Result<Answer> {
         &bucket,
         vec![RemoveItem { key, version, condition, ..RemoveItem::default() }],
         bypass,
+        "REST.DELETE.OBJECT",
     )
     .await?
     {
@@ -61,6 +63,7 @@ async fn remove(
     bucket: &Rc<Bucket>,
     mut items: Vec<RemoveItem>,
     bypass: bool,
+    operation: &'static str,
 ) -> S3Result<Vec<Done<Removed>>> {
     let rules = call.service.rules.rules(bucket)?;
     for item in &mut items {
@@ -73,7 +76,7 @@ async fn remove(
         bypass,
         ..Remove::default()
     };
-    Ok(call.service.catalogue.remove(bucket, remove).await?)
+    removed(Plan::of(call, bucket, &rules, operation), &call.service, bucket, remove).await
 }
 
 /// Where there is nothing, the removal has what it wants, whatever its condition: who asks again because he
@@ -181,7 +184,7 @@ pub(super) async fn many(permit: KeysPermit, call: &mut Call) -> S3Result<Answer
             Err(error) => outcomes[place] = Some(Err(error)),
         }
     }
-    let done = remove(call, bucket, wanted, bypass).await?;
+    let done = remove(call, bucket, wanted, bypass, "REST.POST.DELETE_MULTI_OBJECT").await?;
     for (place, outcome) in places.into_iter().zip(done) {
         outcomes[place] = Some(self::done(outcome));
     }

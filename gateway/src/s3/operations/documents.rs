@@ -1,5 +1,5 @@
 //! Documents of a bucket: policy, public access block, ownership, CORS, lifecycle, tags, website, request
-//! payment, logging. Checked when they are put, kept in the bucket's record, and given back.
+//! payment. Checked when they are put, kept in the bucket's record, and given back.
 
 use super::super::access::rules::{Block, Ownership, Rules, document, parse_payment};
 use super::super::access::{Permit, acl_is_public};
@@ -8,7 +8,6 @@ use super::super::cors::{CORS_BYTES_MAX, Cors};
 use super::super::encryption;
 use super::super::error::{Code, S3Error, S3Result};
 use super::super::lifecycle::{LIFECYCLE_BYTES_MAX, Lifecycle};
-use super::super::logging::{Logging, may_deliver};
 use super::super::notification::{NOTIFICATION_BYTES_MAX, Notifications};
 use super::super::policy::{POLICY_BYTES_MAX, Policy};
 use super::super::response;
@@ -89,9 +88,6 @@ fn kind(operation: Operation) -> S3Result<Kind> {
         }
         Op::GetBucketRequestPayment | Op::PutBucketRequestPayment => {
             kind(document::PAYMENT, Absent::OwnerPays)
-        }
-        Op::GetBucketLogging | Op::PutBucketLogging => {
-            kind(document::LOGGING, Absent::Empty("BucketLoggingStatus"))
         }
         Op::GetBucketEncryption | Op::PutBucketEncryption | Op::DeleteBucketEncryption => kind(
             document::ENCRYPTION,
@@ -191,10 +187,7 @@ pub(super) async fn put(permit: Permit, call: &mut Call, operation: Operation) -
         return Err(Code::MissingRequestBodyError.into());
     }
     let bucket = now(call, &permit).await?;
-    let (value, seen) = match kind.name {
-        document::LOGGING => (logging(call, &bucket, &text).await?, &[][..]),
-        _ => checked(call, kind.name, &bucket, text)?,
-    };
+    let (value, seen) = checked(call, kind.name, &bucket, text)?;
     change(call, &bucket, kind.name, Some(value), seen).await?;
     let status = match kind.name {
         document::POLICY | document::TAGGING => StatusCode::NO_CONTENT,
@@ -263,45 +256,12 @@ fn checked(
             (text, &[])
         }
         document::ENCRYPTION => {
-            encryption::parse_default(&text)?;
+            let default = encryption::default::ByDefault::parse(&text)?;
+            default.check(&call.service.settings.region)?;
             (text, &[])
         }
         _ => return Err(Code::InternalError.into()),
     })
-}
-
-/// What is stored of where a log goes, if it may go there: the owner alone says so, whatever policies allow.
-async fn logging(call: &Call, bucket: &Rc<Bucket>, text: &[u8]) -> S3Result<Bytes> {
-    if !call.caller.is(&bucket.owner) && !call.caller.is_admin() {
-        return Err(Code::AccessDenied.into());
-    }
-    let service = &call.service;
-    let known = |id: &str| service.keys.display_name(id).is_some();
-    let Some(logging) = Logging::parse(text, &known)? else {
-        let mut xml = Xml::root("BucketLoggingStatus");
-        xml.close("BucketLoggingStatus");
-        return Ok(xml.into_bytes().into());
-    };
-    if logging.target == bucket.name {
-        return Err(S3Error::argument(
-            "TargetBucket",
-            &logging.target,
-            "The log of a bucket cannot go into the bucket itself.",
-        ));
-    }
-    let elsewhere = || S3Error::from(Code::InvalidTargetBucketForLogging);
-    let target = match service.catalogue.bucket_now(&logging.target).await {
-        Err(CatalogueError::Refused(Refusal::NoBucket {})) => return Err(elsewhere()),
-        found => found?,
-    };
-    if target.owner != bucket.owner {
-        return Err(elsewhere());
-    }
-    let rules = service.rules.rules(&target)?;
-    match may_deliver(bucket, &target, &rules, &logging.prefix, &logging.prefix) {
-        true => Ok(logging.to_xml(&*service.keys).into_bytes().into()),
-        false => Err(Code::AccessDenied.into()),
-    }
 }
 
 fn check_policy(text: &[u8], bucket: &str, rules: &Rules) -> S3Result<()> {

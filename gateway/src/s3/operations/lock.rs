@@ -4,6 +4,7 @@
 use super::super::access::{Admitted, ObjectPermit, Permit};
 use super::super::dates;
 use super::super::error::{Code, S3Error, S3Result};
+use super::super::logging::journal::{Plan, recorded};
 use super::super::response;
 use super::super::xml::{Element, Xml};
 use super::super::{Answer, Call};
@@ -243,7 +244,19 @@ async fn change(
         change,
         bypass,
     };
-    let done = call.service.catalogue.lock(bucket, set).await;
+    let operation = match &set.change {
+        LockChange::Retention { .. } => "REST.PUT.RETENTION",
+        LockChange::Hold { .. } => "REST.PUT.LEGAL_HOLD",
+    };
+    let plan = Plan::of(call, bucket, &*call.service.rules.rules(bucket)?, operation);
+    let key = set.key.clone();
+    let done = recorded(
+        plan.map(|plan| plan.changing(&key)),
+        &call.service,
+        call.service.catalogue.lock(bucket, set),
+        |plan, entry| plan.made(&key, entry),
+    )
+    .await?;
     let entry = done.map_err(versioning::refused(bucket, version.is_some()))?;
     let mut answer = response::empty(StatusCode::OK);
     versioning::set_changed(&mut answer, bucket, &entry);

@@ -7,6 +7,7 @@ use super::super::conditions;
 use super::super::dates;
 use super::super::encryption::{self, Wanted};
 use super::super::error::{Code, S3Error, S3Result};
+use super::super::logging::journal::{Plan, recorded};
 use super::super::notification::{Happens, notes};
 use super::super::response;
 use super::super::xml::{Element, Xml};
@@ -123,7 +124,7 @@ pub(super) async fn create(permit: Permit, call: &mut Call) -> S3Result<Answer> 
     xml.value("UploadId", id);
     xml.close("InitiateMultipartUploadResult");
     let mut answer = response::xml(xml);
-    encryption::set_headers(answer.headers_mut(), call, encryption.as_ref());
+    encryption::set_made_headers(answer.headers_mut(), call, encryption.as_ref());
     if let Some(algorithm) = announced.algorithm {
         let headers = answer.headers_mut();
         response::set(headers, "x-amz-checksum-algorithm", algorithm.name());
@@ -407,7 +408,14 @@ async fn commit(
         detail: detail.to_bytes(),
         ..Complete::default()
     };
-    match call.service.catalogue.complete(bucket, call_to).await {
+    let plan = Plan::of(call, bucket, &rules, "REST.POST.UPLOAD");
+    let done = recorded(
+        plan.map(|plan| plan.making(&complete.key, &call_to.entry)),
+        &call.service,
+        call.service.catalogue.complete(bucket, call_to),
+        |plan, done| plan.made(&complete.key, &done.entry),
+    );
+    match done.await? {
         // A part was replaced between our look and the commit.
         Err(CatalogueError::Refused(Refusal::PartChanged {})) => Err(Code::InvalidPart.into()),
         done => Ok(Committed { entry: done?.entry, checksum, encryption: upload.encryption }),

@@ -247,7 +247,7 @@ pub(super) async fn post(permit: Permit, call: &mut Call, upload: Upload) -> S3R
     if let Ok(location) = HeaderValue::from_str(&location) {
         answer.headers_mut().insert(LOCATION, location);
     }
-    encryption::set_headers(answer.headers_mut(), call, made.encryption.as_ref());
+    encryption::set_made_headers(answer.headers_mut(), call, made.encryption.as_ref());
     versioning::set_made(&mut answer, bucket, entry);
     Ok(answer)
 }

@@ -12,7 +12,7 @@ use super::{lock, versioning, write};
 use crate::catalogue::Bucket;
 use crate::crypt::segments::open_inline;
 use crate::http::body::ResponseBody;
-use crate::swift::large::{self, Opened};
+use crate::swift::large;
 use crate::transfer::download::Download;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::pin::Pin;
@@ -123,9 +123,10 @@ fn part_stretch(number: u16, found: &Found) -> S3Result<Stretch> {
 pub(in crate::s3) async fn head(permit: ObjectPermit, call: &mut Call) -> S3Result<Answer> {
     let read = ReadObject::parse(call)?;
     let Admitted { bucket, found, .. } = permit.read(call, false).await?;
-    // Who has not the key learns nothing but that it is needed.
-    encryption::of_object(call, &bucket, &found.detail).await?;
-    let Opened { found, .. } = large::resolve(call, bucket.clone(), found, false).await?;
+    let opened = large::resolve(call, bucket.clone(), found, false).await?;
+    // Who has not the key of what the name leads to learns nothing but that it is needed.
+    encryption::of_description(call, &opened.bucket, &opened.found.detail).await?;
+    let found = opened.found;
     check(&read, &found)?;
     let stretch = stretch(&read, &found)?;
     let mut answer = answer(call, &bucket, &read, &found, &stretch, ResponseBody::empty());

@@ -2,13 +2,14 @@
 
 use super::super::access::{Admitted, ObjectPermit};
 use super::super::error::{Code, S3Error, S3Result};
+use super::super::logging::journal::{Plan, recorded};
 use super::super::response;
 use super::super::uri::{self, Query};
 use super::super::xml::{Element, Xml};
 use super::super::{Answer, Call};
 use super::versioning;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use std::collections::BTreeMap;
 use store_base::bucket::SetTags;
 
@@ -135,7 +136,19 @@ pub(super) async fn delete(permit: ObjectPermit, call: &mut Call) -> S3Result<An
 async fn set(admitted: Admitted, call: &Call, tags: Tags, status: StatusCode) -> S3Result<Answer> {
     let Admitted { bucket, version, .. } = admitted;
     let key = Bytes::copy_from_slice(call.head.key()?.as_bytes());
-    let done = call.service.catalogue.tag(&bucket, SetTags { key, version, tags }).await;
+    let rules = call.service.rules.rules(&bucket)?;
+    let plan = match call.head.method == Method::DELETE {
+        true => Plan::of(call, &bucket, &rules, "REST.DELETE.OBJECT_TAGGING").map(Plan::regardless),
+        false => Plan::of(call, &bucket, &rules, "REST.PUT.OBJECT_TAGGING"),
+    };
+    let set = SetTags { key: key.clone(), version, tags };
+    let done = recorded(
+        plan.map(|plan| plan.changing(&key)),
+        &call.service,
+        call.service.catalogue.tag(&bucket, set),
+        |plan, entry| plan.made(&key, entry),
+    )
+    .await?;
     let entry = done.map_err(versioning::refused(&bucket, version.is_some()))?;
     let mut answer = response::empty(status);
     versioning::set_changed(&mut answer, &bucket, &entry);

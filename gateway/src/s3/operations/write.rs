@@ -7,6 +7,7 @@ use super::super::checksum::{Algorithm, Announced};
 use super::super::conditions;
 use super::super::encryption::{self, Wanted};
 use super::super::error::{Code, S3Result};
+use super::super::logging::journal::{Plan, recorded};
 use super::super::notification;
 use super::super::response;
 use super::super::website::check_location;
@@ -151,7 +152,7 @@ pub(super) async fn put(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let headers = answer.headers_mut();
     response::set(headers, "etag", &response::quoted(&made.entry.etag));
     response::set_checksum(headers, made.detail_checksum.as_ref());
-    encryption::set_headers(headers, call, made.encryption.as_ref());
+    encryption::set_made_headers(headers, call, made.encryption.as_ref());
     let tags = tags.unwrap_or_default();
     set_expiration(headers, call, permit.rules(), &key, &made.entry, &tags);
     versioning::set_made(&mut answer, &bucket, &made.entry);
@@ -213,7 +214,12 @@ pub(crate) async fn store(
     let wanted = Wanted::of_write(call, &new.bucket)?;
     let rules = call.service.rules.rules(&new.bucket)?;
     let notes = notification::notes(call, &rules, &new.key, notification::creation(call));
-    store_as(&call.service, wanted, notes, new, reader, inspector).await
+    let operation = match call.head.method.as_str() {
+        "POST" => "REST.POST.OBJECT",
+        _ => "REST.PUT.OBJECT",
+    };
+    let plan = Plan::of(call, &new.bucket, &rules, operation);
+    store_as(&call.service, wanted, notes, plan, new, reader, inspector).await
 }
 
 /// The same, for whoever has no call.
@@ -221,6 +227,7 @@ pub(crate) async fn store_as(
     service: &Service,
     wanted: Wanted,
     notes: Option<Notes>,
+    plan: Option<Plan>,
     new: NewObject,
     reader: &mut BodyReader,
     inspector: Inspector,
@@ -267,7 +274,15 @@ pub(crate) async fn store_as(
         intent: announcement.as_ref().map(upload::Announcement::data),
         ..Put::default()
     };
-    let entry = service.catalogue.put(&new.bucket, put).await?.entry;
+    let key = put.key.clone();
+    let entry = recorded(
+        plan.map(|plan| plan.making(&key, &put.entry)),
+        service,
+        service.catalogue.put(&new.bucket, put),
+        |plan, done| plan.made(&key, &done.entry),
+    )
+    .await??
+    .entry;
     if let Some(announcement) = announcement {
         announcement.committed();
     }

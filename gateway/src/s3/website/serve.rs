@@ -70,8 +70,9 @@ pub async fn handle(service: Rc<Service>, request: Request<Incoming>, bucket: St
     if let Some(head) = &asked {
         let (caller, payload) = (&Caller::Anonymous, &PayloadMode::Unsigned);
         let (operation, website) = (Operation::GetObject, true);
-        let seen = Seen { head, caller, payload, uri: &uri, operation, website, error, took };
-        service.log(&seen, &answer).await;
+        let (uri, by_acl) = (&uri, false);
+        let seen = Seen { head, caller, payload, uri, operation, website, error, took, by_acl };
+        service.log(&seen, None, &answer).await;
     }
     answer
 }
@@ -109,6 +110,7 @@ impl Site {
             grant: Default::default(),
             body: Some(body),
             pace: Pace::default(),
+            noted: Default::default(),
         };
         if is_question {
             let mut unread = None;

@@ -14,6 +14,12 @@ use store_base::ids::PoolId;
 use store_base::map::{ErasureProfile, OsdMap, PROFILE_DEFAULT, Pool, PoolKind};
 use store_base::op::errno;
 
+/// The option of a pool that says whether it may be removed.
+const OPTION_NODELETE: &str = "nodelete";
+
+/// Pools of this application may not be removed unless somebody has said that they may.
+const APPLICATION_OF_OBJECTS: &str = "s3";
+
 /// The option of a pool that names the profile that it was made by.
 const OPTION_PROFILE: &str = "erasure_code_profile";
 
@@ -27,10 +33,11 @@ const VARS: Kind = Kind::Choice(&[
     "quota_bytes",
     "quota_objects",
     "erasure_code_profile",
+    OPTION_NODELETE,
     "all",
 ]);
 const SLOTS_MAX: i64 = store_base::erasure::SLOTS_MAX as i64;
-const SET_VARS: Kind = Kind::Choice(&["size", "min_size", "crush_rule", "pg_num"]);
+const SET_VARS: Kind = Kind::Choice(&["size", "min_size", "crush_rule", "pg_num", OPTION_NODELETE]);
 
 /// Applications of one pool, and the length of a name of one.
 const APPLICATIONS_MAX: usize = 8;
@@ -291,6 +298,7 @@ fn get(context: &ReadContext<'_>, args: &Args) -> Outcome {
         "quota_objects": pool.quota_objects,
         "erasure_code_profile": pool.options.get(OPTION_PROFILE),
         "erasure": pool.erasure,
+        OPTION_NODELETE: is_nodelete(pool),
     });
     match args.text("var") {
         None | Some("all") => show(all),
@@ -333,6 +341,12 @@ fn set(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
         "crush_rule" => {
             changed.crush_rule = find_rule(map, val, before.kind)?;
             changed.options.remove(OPTION_AUTO_RULE);
+        }
+        OPTION_NODELETE => {
+            if !["true", "false"].contains(&val) {
+                return Err(invalid(format!("{var} cannot be {val:?}: it is true or false")));
+            }
+            changed.options.insert(var.to_string(), val.to_string());
         }
         _ => return grow(context, id, &before, val),
     }
@@ -387,8 +401,26 @@ fn rename(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
     done(format!("{} is {name} now", args.the("srcpool")))
 }
 
+/// Whether a pool may not be removed: as somebody has said, and else for the pools of buckets.
+fn is_nodelete(pool: &Pool) -> bool {
+    match pool.options.get(OPTION_NODELETE) {
+        Some(said) => said == "true",
+        None => pool.applications.contains_key(APPLICATION_OF_OBJECTS),
+    }
+}
+
 fn remove(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
-    let id = find(&context.maps.osd, args.the("pool"))?;
+    let name = args.the("pool");
+    let id = find(&context.maps.osd, name)?;
+    if is_nodelete(&context.maps.osd.pools[&id]) {
+        return fail(
+            errno::EPERM,
+            format!(
+                "the pool {name} may hold buckets and what is locked in them; if it is to go for good all the \
+                 same: osd pool set {name} nodelete false"
+            ),
+        );
+    }
     pools::remove(context.maps.osd_mut(), id);
     done(format!("the pool {} is removed", args.the("pool")))
 }

@@ -4,7 +4,7 @@ use super::{
     Args, Failure, Kind, Outcome, ReadContext, Spec, WriteContext, data, destroy, done, fail,
 };
 use super::{invalid, may, missing, need, read, show, time, write};
-use crate::machine::users::{self, KeyPair, USERS_MAX};
+use crate::machine::users::{self, ACCESS_CAP, KeyPair, MEMBER_SEPARATOR, USERS_MAX};
 use serde_json::{Value, json};
 use store_base::map::{AccessKey, User};
 use store_base::op::errno;
@@ -12,6 +12,11 @@ use store_base::op::errno;
 const USER: super::Arg = need("user", Kind::Text, "the user's name");
 const ACCESS: super::Arg = may("access_key", Kind::Text, "an access key of your own");
 const SECRET: super::Arg = may("secret_key", Kind::Text, "a secret key of your own");
+const RIGHTS: super::Arg = may(
+    "access",
+    Kind::Text,
+    "what a member may do in the account: \"full\" (what its owner may), or \"none\" but what is granted",
+);
 
 pub(super) const SPECS: &[Spec] = &[
     write(
@@ -19,6 +24,8 @@ pub(super) const SPECS: &[Spec] = &[
         &[
             USER,
             may("display_name", Kind::Text, "for people"),
+            may("account", Kind::Text, "the account that the user is a member of, if not his own"),
+            RIGHTS,
             may("admin", Kind::Bool, "may do everything"),
             ACCESS,
             SECRET,
@@ -40,6 +47,7 @@ pub(super) const SPECS: &[Spec] = &[
         &[
             USER,
             may("display_name", Kind::Text, "for people"),
+            RIGHTS,
             may("admin", Kind::Bool, "may do everything"),
             may("suspended", Kind::Bool, "is refused everywhere"),
         ],
@@ -78,8 +86,10 @@ fn describe_key(id: &str, key: &AccessKey) -> Value {
 }
 
 fn describe(name: &str, user: &User) -> Value {
+    let account = name.split_once(MEMBER_SEPARATOR).map_or(name, |(account, _)| account);
     json!({
         "user_id": name,
+        "account": account,
         "display_name": user.display_name,
         "admin": user.admin,
         "suspended": user.suspended,
@@ -126,9 +136,32 @@ fn add_key(context: &mut WriteContext<'_>, args: &Args, name: &str) -> Result<Ke
     Ok(pair)
 }
 
+/// The cap of a member, where one is asked for.
+fn access_of(args: &Args) -> Result<Option<&str>, Failure> {
+    let access = args.text("access");
+    access.map_or(Ok(()), |access| users::check_access(access).map_err(invalid))?;
+    Ok(access)
+}
+
+/// The name of a new user, and what he may do in the account of another.
+fn new_name(args: &Args) -> Result<(String, Option<String>), Failure> {
+    let (name, access) = (args.the("user"), access_of(args)?);
+    let Some(account) = args.text("account") else {
+        users::check_name(name).map_err(invalid)?;
+        return match access {
+            None => Ok((name.to_string(), None)),
+            Some(_) => Err(invalid("access is about members: say the account")),
+        };
+    };
+    if args.flag("admin") {
+        return Err(invalid("a member of an account is no administrator of the cluster"));
+    }
+    let name = users::member_name(account, name).map_err(invalid)?;
+    Ok((name, Some(access.unwrap_or("full").to_string())))
+}
+
 fn create(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
-    let name = args.the("user").to_string();
-    users::check_name(&name).map_err(invalid)?;
+    let (name, access) = new_name(args)?;
     if let Some(user) = context.maps.auth.users.get(&name) {
         return match args.flag("if_not_exists") {
             true => show(describe(&name, user)),
@@ -142,6 +175,7 @@ fn create(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
         display_name: args.text("display_name").unwrap_or(&name).to_string(),
         admin: args.flag("admin"),
         created: context.wall,
+        caps: access.map(|access| (ACCESS_CAP.to_string(), access)).into_iter().collect(),
         ..User::default()
     };
     context.maps.auth_mut().users.insert(name.clone(), user);
@@ -160,7 +194,15 @@ fn modify(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
         name,
         args.has("admin") && !args.flag("admin") || args.flag("suspended"),
     )?;
+    let access = access_of(args)?;
+    let is_member = name.contains(MEMBER_SEPARATOR);
+    if is_member && args.flag("admin") || !is_member && access.is_some() {
+        return Err(invalid("access is for members of an account, admin for all others"));
+    }
     let Some(user) = context.maps.auth_mut().users.get_mut(name) else { return Err(unknown(name)) };
+    if let Some(access) = access {
+        user.caps.insert(ACCESS_CAP.to_string(), access.to_string());
+    }
     if let Some(display_name) = args.text("display_name") {
         user.display_name = display_name.to_string();
     }
@@ -188,6 +230,11 @@ fn remove(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
     let name = args.the("user");
     exists(context, name)?;
     refuse_last_admin(context, name, true)?;
+    // Who made a new user of that name would have them as members.
+    let members = format!("{name}{MEMBER_SEPARATOR}");
+    if let Some(member) = context.maps.auth.users.keys().find(|user| user.starts_with(&members)) {
+        return fail(errno::EBUSY, format!("{name} has members, as {member}: remove them first"));
+    }
     context.maps.auth_mut().users.remove(name);
     done(format!("the user {name} is removed"))
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use store_base::bucket::placement::placement;
+use store_base::op::errno;
 
 fn pool_of(world: &World, name: &str) -> Option<String> {
     let map = world.map();
@@ -62,5 +63,33 @@ fn placements_that_cannot_be_are_refused() {
     ] {
         let reply = world.command(json);
         assert_eq!(reply.code, -code, "{json}: {}", reply.status);
+    }
+}
+
+#[test]
+fn a_pool_of_buckets_goes_only_when_somebody_said_that_it_may() {
+    let mut world = World::new();
+    (0..3).for_each(|id| drop(world.boot(id, 1)));
+    world.json(r#"{"prefix": "osd pool create", "pool": "b", "application": "s3"}"#);
+    world.json(r#"{"prefix": "osd pool create", "pool": "p"}"#);
+    let set = |value: &str| {
+        format!(r#"{{"prefix": "osd pool set", "pool": "p", "var": "nodelete", "val": "{value}"}}"#)
+    };
+    world.json(&set("true"));
+    let wrong = world.command(&set("maybe"));
+    assert!(wrong.code == -errno::EINVAL && wrong.status.contains("true or false"));
+    for pool in ["b", "p"] {
+        let rm = format!(
+            r#"{{"prefix": "osd pool rm", "pool": "{pool}", "sure": "--yes-i-really-mean-it"}}"#
+        );
+        let get = format!(r#"{{"prefix": "osd pool get", "pool": "{pool}", "var": "nodelete"}}"#);
+        assert_eq!(world.json(&get)["nodelete"], true);
+        let refused = world.command(&rm);
+        let advice = format!("osd pool set {pool} nodelete false");
+        assert!(refused.code == -errno::EPERM && refused.status.contains(&advice), "{refused:?}");
+        let allow = set("false").replace(r#""p""#, &format!("{pool:?}"));
+        world.json(&allow);
+        assert_eq!(world.command(&rm).code, 0);
+        assert!(world.map().pool_by_name(pool).is_none());
     }
 }

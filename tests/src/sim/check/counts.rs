@@ -77,12 +77,24 @@ fn count(world: &World, pg: PgId, record: &PgRecord, size: usize) -> Option<u64>
         return None;
     }
     let all = copies::shown(world, primary, pg)?;
-    let learners = record.learners.iter().filter_map(|id| world.place_of(*id));
-    let learnt: Vec<_> = learners.filter_map(|i| copies::shown(world, i, pg)).collect();
+    let learners = record.learners.iter().map(|id| held(world, world.place_of(*id)?, pg));
+    let learnt: Vec<_> = learners.collect::<Option<_>>()?;
     let missing = all.iter().map(|(object, version)| {
         let has = |copy: &&copies::Versions| copy.get(object).is_some_and(|has| has >= version);
         let copies = record.width() + learnt.iter().filter(has).count();
         size.saturating_sub(copies) as u64
     });
     Some(missing.sum())
+}
+
+/// What a learner shows, and what stands in its log and is yet to be applied: of that it lacks no copy. `None`: it
+/// does not run. What it has then counts for as long as the group takes it for one of its own.
+fn held(world: &World, i: usize, pg: PgId) -> Option<copies::Versions> {
+    let mut held = copies::shown(world, i, pg)?;
+    let machine = world.daemons[i].machine.as_ref()?;
+    if let Some(view) = copies::place(world, i, pg).and_then(|place| machine.pg(place)) {
+        let (staged, _) = view.log_behind(view.applied());
+        held.extend(staged.map(|entry| (entry.object.clone(), entry.version)));
+    }
+    Some(held)
 }
