@@ -268,9 +268,10 @@ impl<C: Cluster> Flat<C> {
                 // Nobody clears a shard of a bucket that is gone already.
                 let present = self.look_up(&bucket.name).await?;
                 if present.is_none_or(|present| present.id != bucket.id) {
-                    let object = shard_name(bucket.id, bucket.generation, child);
-                    let delete = vec![Op::Delete {}];
-                    self.cluster.operate(INDEX_POOL, object, delete, false).await?;
+                    for method in ["seal", "clear"] {
+                        let _: Answer<Nothing> =
+                            self.shard(bucket, child, method, &Nothing {}).await?;
+                    }
                 }
                 Err(refusal.into())
             }
