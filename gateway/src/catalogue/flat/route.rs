@@ -93,7 +93,7 @@ impl<C: Cluster> Flat<C> {
     }
 
     /// Calls a method about a key; the answer, and the shard that gave it.
-    pub(super) async fn keyed<I: Encode, O: Decode>(
+    pub(in crate::catalogue) async fn keyed<I: Encode, O: Decode>(
         &self,
         bucket: &Bucket,
         key: &[u8],
