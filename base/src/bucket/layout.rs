@@ -311,8 +311,10 @@ mod tests {
             for _ in 0..40 {
                 let shards = layout.shards(roots);
                 let shard = shards[chance() as usize % shards.len()];
-                let depth =
-                    layout.reached.get(&shard).map_or(birth_depth(roots, shard), |r| r.depth);
+                let depth = layout
+                    .reached
+                    .get(&shard)
+                    .map_or_else(|| birth_depth(roots, shard), |r| r.depth);
                 if child_of(roots, shard, depth).is_none() {
                     continue;
                 }
@@ -339,7 +341,7 @@ mod tests {
                         let depth = layout
                             .reached
                             .get(&shard)
-                            .map_or(birth_depth(roots, shard), |reach| reach.depth);
+                            .map_or_else(|| birth_depth(roots, shard), |reach| reach.depth);
                         covers(roots, shard, depth, key.as_bytes())
                     })
                     .collect();

@@ -277,7 +277,7 @@ fn page_end(
             && let Some((whole, _)) = read.last()
         {
             let bound = behind(&key_of(space, whole, &Bytes::new())?);
-            until = Some(until.map_or(bound.clone(), |until| until.min(bound)));
+            until = Some(lower(until, bound));
         }
         for (whole, value) in &read {
             let key = key_of(space, whole, value)?;
@@ -289,10 +289,18 @@ fn page_end(
     Ok(match keys.iter().nth(max - 1) {
         Some(last) if keys.len() > max => {
             let bound = behind(last);
-            Some(until.map_or(bound.clone(), |until| until.min(bound)))
+            Some(lower(until, bound))
         }
         _ => until,
     })
+}
+
+/// The lower of two bounds; none is above all.
+fn lower(until: Option<Bytes>, bound: Bytes) -> Bytes {
+    match until {
+        Some(until) => until.min(bound),
+        None => bound,
+    }
 }
 
 /// Removes as much of a page as one transaction may. Whether there is more.
@@ -401,6 +409,9 @@ impl Pairs {
     }
 }
 
+/// Omap keys and values.
+type Records = Vec<(Bytes, Bytes)>;
+
 /// Records of a page from a place on, and where to go on. What belongs to a record comes before it or together
 /// with it: who removes them in this order finds the rest again.
 fn records(
@@ -409,7 +420,7 @@ fn records(
     from: &[u8],
     page: &Handover,
     at: Place,
-) -> Result<(Vec<(Bytes, Bytes)>, Option<Place>), ClassError> {
+) -> Result<(Records, Option<Place>), ClassError> {
     let mut found = Pairs::default();
     for space in SPACES {
         if at.anchor.first().is_some_and(|reached| space < *reached) {
