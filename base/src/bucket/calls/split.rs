@@ -15,7 +15,7 @@ pub struct Sprout {
     pub bucket: BucketId,
     /// Its settings.
     pub settings: ObjectSettings,
-    /// As in [`Lineage`].
+    /// As in [`Lineage`](crate::bucket::Lineage).
     pub roots: u32,
     /// The new shard's number.
     pub shard: u32,
@@ -26,7 +26,7 @@ crate::codec_struct!(Sprout { bucket, settings, roots, shard });
 /// one goes on or is done already; `NoBucket`, `NotYet` if the shard itself is not filled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BeginSplit {
-    /// As in [`Lineage`].
+    /// As in [`Lineage`](crate::bucket::Lineage).
     pub roots: u32,
     /// The shard's number.
     pub shard: u32,
