@@ -22,7 +22,7 @@ def names(cluster, pool):
 
 
 def test_no_call_removes_what_is_locked(make_cluster):
-    cluster = make_cluster()
+    cluster = make_cluster().up()
     s3 = cluster.s3()
     s3.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
     bodies, versions = {}, {}

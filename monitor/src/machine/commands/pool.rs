@@ -10,15 +10,13 @@ use crate::machine::pools::{self, SIZE_MAX, Wish};
 use crate::machine::status;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use store_base::bucket::placement::APPLICATION;
 use store_base::ids::PoolId;
 use store_base::map::{ErasureProfile, OsdMap, PROFILE_DEFAULT, Pool, PoolKind};
 use store_base::op::errno;
 
 /// The option of a pool that says whether it may be removed.
 const OPTION_NODELETE: &str = "nodelete";
-
-/// Pools of this application may not be removed unless somebody has said that they may.
-const APPLICATION_OF_OBJECTS: &str = "s3";
 
 /// The option of a pool that names the profile that it was made by.
 const OPTION_PROFILE: &str = "erasure_code_profile";
@@ -405,7 +403,7 @@ fn rename(context: &mut WriteContext<'_>, args: &Args) -> Outcome {
 fn is_nodelete(pool: &Pool) -> bool {
     match pool.options.get(OPTION_NODELETE) {
         Some(said) => said == "true",
-        None => pool.applications.contains_key(APPLICATION_OF_OBJECTS),
+        None => pool.applications.contains_key(APPLICATION),
     }
 }
 

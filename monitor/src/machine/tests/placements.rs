@@ -70,7 +70,10 @@ fn placements_that_cannot_be_are_refused() {
 fn a_pool_of_buckets_goes_only_when_somebody_said_that_it_may() {
     let mut world = World::new();
     (0..3).for_each(|id| drop(world.boot(id, 1)));
-    world.json(r#"{"prefix": "osd pool create", "pool": "b", "application": "s3"}"#);
+    let application = store_base::bucket::placement::APPLICATION;
+    world.json(&format!(
+        r#"{{"prefix": "osd pool create", "pool": "b", "application": "{application}"}}"#
+    ));
     world.json(r#"{"prefix": "osd pool create", "pool": "p"}"#);
     let set = |value: &str| {
         format!(r#"{{"prefix": "osd pool set", "pool": "p", "var": "nodelete", "val": "{value}"}}"#)
