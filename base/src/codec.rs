@@ -140,26 +140,31 @@ impl Writer {
     fn seal(&mut self) {
         if !self.open.is_empty() {
             self.done_len += self.open.len();
-            self.done.push(self.open.split().freeze());
+            // Given away as a whole: `versioned` may still write a length into it.
+            self.done.push(std::mem::take(&mut self.open).freeze());
         }
     }
 
     /// Writes `body` as a versioned struct.
     pub fn versioned(&mut self, version: u8, compat: u8, body: impl FnOnce(&mut Writer)) {
-        let mut inner = Writer::new();
-        body(&mut inner);
         self.open.put_u8(version);
         self.open.put_u8(compat);
-        self.open.put_u32_le(u32::try_from(inner.len()).expect("a struct is below 4 GiB"));
-        self.append(inner);
-    }
-
-    /// Appends all that another writer holds.
-    pub fn append(&mut self, mut other: Writer) {
-        for piece in std::mem::take(&mut other.done) {
-            self.put_bytes(&piece);
-        }
-        self.open.put_slice(&other.open);
+        let (piece, at) = (self.done.len(), self.open.len());
+        self.open.put_u32_le(0);
+        let before = self.len();
+        body(self);
+        let len = u32::try_from(self.len() - before).expect("a struct is below 4 GiB");
+        let Some(sealed) = self.done.get_mut(piece) else {
+            self.open[at..at + 4].copy_from_slice(&len.to_le_bytes());
+            return;
+        };
+        // Something large came behind it: what was open then is the first piece since.
+        let mut patched = match std::mem::take(sealed).try_into_mut() {
+            Ok(own) => own,
+            Err(shared) => BytesMut::from(shared),
+        };
+        patched[at..at + 4].copy_from_slice(&len.to_le_bytes());
+        *sealed = patched.freeze();
     }
 
     /// The encoding as a list of pieces, for a vectored write.
@@ -187,17 +192,19 @@ impl Writer {
 #[derive(Clone, Debug)]
 pub struct Reader {
     input: Bytes,
+    /// Bytes at the end of `input` that are behind the struct that is being read.
+    behind: usize,
 }
 
 impl Reader {
     /// Reads from the start of `input`.
     pub fn new(input: Bytes) -> Self {
-        Reader { input }
+        Reader { input, behind: 0 }
     }
 
     /// Bytes not yet read.
     pub fn remaining(&self) -> usize {
-        self.input.len()
+        self.input.len() - self.behind
     }
 
     /// The next `len` bytes, as a slice of the input.
@@ -207,7 +214,7 @@ impl Reader {
     }
 
     fn need(&self, len: usize, what: &'static str) -> Result<(), DecodeError> {
-        match len.checked_sub(self.input.len()) {
+        match len.checked_sub(self.remaining()) {
             None | Some(0) => Ok(()),
             Some(missing) => Err(DecodeError::Truncated { what, missing }),
         }
@@ -228,7 +235,11 @@ impl Reader {
             return Err(DecodeError::TooNew { what, compat, known });
         }
         self.need(len, what)?;
-        body(version, &mut Reader::new(self.input.split_to(len)))
+        let behind = std::mem::replace(&mut self.behind, self.input.len() - len);
+        let value = body(version, self);
+        self.input.advance(self.remaining());
+        self.behind = behind;
+        value
     }
 
     /// A count of items, each of at least `item_bytes_min` bytes: a lie about the count is found before
@@ -308,9 +319,13 @@ impl Encode for String {
 
 impl Decode for String {
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        String::from_utf8(Bytes::decode(input)?.to_vec()).map_err(|e| DecodeError::Invalid {
+        let len = u32::decode(input)? as usize;
+        input.need(len, "string")?;
+        let text = std::str::from_utf8(&input.input[..len]).map(str::to_owned);
+        input.input.advance(len);
+        text.map_err(|e| DecodeError::Invalid {
             what: "UTF-8 string, at byte",
-            value: e.utf8_error().valid_up_to() as u64,
+            value: e.valid_up_to() as u64,
         })
     }
 }
@@ -546,6 +561,68 @@ mod tests {
         let rope = out.into_rope();
         assert_eq!(rope.iter().map(Bytes::len).collect::<Vec<_>>(), [4, 10_000, 1]);
         assert_eq!(rope[1].as_ptr(), data.as_ptr());
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Inner {
+        before: u8,
+        data: Bytes,
+        after: String,
+    }
+    codec_versioned!(Inner, 1, 1 { before, data, after });
+
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Outer {
+        a: Inner,
+        b: Vec<Inner>,
+        c: u64,
+    }
+    codec_versioned!(Outer, 1, 1 { a, b, c });
+
+    #[test]
+    fn structs_within_structs_have_their_lengths_whatever_is_kept_by_reference() {
+        let inner = |len: usize| Inner {
+            before: 1,
+            data: vec![len as u8; len].into(),
+            after: "behind".into(),
+        };
+        for large in [0, 5, REFERENCE_BYTES_MIN - 1, REFERENCE_BYTES_MIN, 9999] {
+            let outer = Outer { a: inner(large), b: vec![inner(3), inner(large)], c: u64::MAX };
+            let mut out = Writer::new();
+            0u32.encode(&mut out);
+            outer.encode(&mut out);
+            7u8.encode(&mut out);
+            let len = out.len();
+            let whole = Bytes::from(out.into_rope().concat());
+            assert_eq!(whole.len(), len);
+            // Head, then: a u8, two strings with their lengths.
+            let inner_bytes = |large: usize| 6 + 1 + 4 + large + 4 + 6;
+            let body = inner_bytes(large) * 2 + 4 + inner_bytes(3) + 8;
+            assert_eq!(whole[6..10], (body as u32).to_le_bytes());
+            assert_eq!(whole[12..16], (inner_bytes(large) as u32 - 6).to_le_bytes());
+            let mut input = Reader::new(whole);
+            assert_eq!(u32::decode(&mut input), Ok(0));
+            assert_eq!(Outer::decode(&mut input), Ok(outer));
+            assert_eq!((input.remaining(), u8::decode(&mut input)), (1, Ok(7)));
+        }
+    }
+
+    #[test]
+    fn a_struct_reads_nothing_behind_itself() {
+        // The vector within says that it has two bytes more than the struct has.
+        let mut out = Writer::new();
+        out.versioned(1, 1, |out| {
+            1u8.encode(out);
+            6u32.encode(out);
+            out.put_slice(b"four");
+        });
+        out.put_slice(b"behind");
+        let mut input = Reader::new(out.into_bytes());
+        assert_eq!(
+            Inner::decode(&mut input),
+            Err(DecodeError::Truncated { what: "bytes", missing: 2 })
+        );
+        assert_eq!(input.remaining(), 6);
     }
 
     #[test]
