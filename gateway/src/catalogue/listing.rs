@@ -18,6 +18,8 @@ trait Line {
     fn name(&self) -> &Bytes;
     /// The first place behind it; `None` if nothing can be behind it.
     fn behind(&self) -> Option<Self::Place>;
+    /// Whether nothing can be behind it: a common prefix of nothing but 0xff.
+    fn is_last(&self) -> bool;
 }
 
 impl Line for Item {
@@ -30,6 +32,10 @@ impl Line for Item {
     fn behind(&self) -> Option<Bytes> {
         behind(self)
     }
+
+    fn is_last(&self) -> bool {
+        matches!(self, Item::Prefix { .. }) && behind(self).is_none()
+    }
 }
 
 impl Line for VersionItem {
@@ -41,6 +47,10 @@ impl Line for VersionItem {
 
     fn behind(&self) -> Option<VersionPlace> {
         behind_version(self)
+    }
+
+    fn is_last(&self) -> bool {
+        matches!(self, VersionItem::Prefix { .. }) && behind_version(self).is_none()
     }
 }
 
@@ -147,7 +157,6 @@ where
     };
     let mut cursors: BTreeMap<u32, Cursor<L>> =
         said.into_iter().map(|(shard, said)| (shard, cursor(said))).collect();
-    let mut place = from.clone();
     loop {
         // Whose items are used up may have the next one.
         let mut used_up: VecDeque<(u32, L::Place)> = VecDeque::new();
@@ -174,7 +183,9 @@ where
                     let since = done.is_none_or(|done| birth_depth(roots, child) > done);
                     if since {
                         used_up.retain(|(waits, _)| *waits != child);
-                        used_up.push_back((child, place.clone()));
+                        // From where the merge is.
+                        let place = lines.last().and_then(Line::behind);
+                        used_up.push_back((child, place.unwrap_or_else(|| from.clone())));
                     }
                 }
             }
@@ -196,11 +207,10 @@ where
                 cursor.items.pop_front();
             }
         }
-        let behind = line.as_ref().and_then(Line::behind);
+        let is_last = line.as_ref().is_none_or(Line::is_last);
         lines.extend(line);
-        match behind {
-            Some(behind) => place = behind,
-            None => return Ok((lines, false)),
+        if is_last {
+            return Ok((lines, false));
         }
     }
 }

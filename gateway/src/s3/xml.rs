@@ -9,6 +9,7 @@
 use super::error::{Code, S3Error, S3Result};
 use quick_xml::Reader;
 use quick_xml::events::Event;
+use std::fmt::Write;
 
 /// The namespace of S3's documents.
 pub const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
@@ -35,6 +36,11 @@ impl Xml {
         let mut xml = Xml::document();
         xml.out.push_str(&format!("<{name} xmlns=\"{NAMESPACE}\">"));
         xml
+    }
+
+    /// Sets memory aside for so many bytes more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.out.reserve(bytes);
     }
 
     /// Opens an element.
@@ -70,7 +76,9 @@ impl Xml {
 
     /// An element with a number or another value that needs no escape.
     pub fn value(&mut self, name: &str, value: impl std::fmt::Display) {
-        self.text(name, &value.to_string());
+        self.open(name);
+        write!(self.out, "{value}").expect("a string takes all");
+        self.close(name);
     }
 
     /// An element with a text, if there is one.
@@ -87,18 +95,30 @@ impl Xml {
 }
 
 fn escape(text: &str, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\t' | '\n' | '\r' | '\0'..='\x1f' | '\u{fffe}' | '\u{ffff}' => {
-                out.push_str(&format!("&#x{:x};", u32::from(c)));
+    let mut written = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let reference = match byte {
+            b'&' => "&amp;",
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'"' => "&quot;",
+            // U+FFFE and U+FFFF, which no document may hold, begin with EF BF.
+            0..=0x1f | 0xef => {
+                let c = text[at..].chars().next().expect("a character begins here");
+                if matches!(c, '\0'..='\x1f' | '\u{fffe}' | '\u{ffff}') {
+                    out.push_str(&text[written..at]);
+                    out.push_str(&format!("&#x{:x};", u32::from(c)));
+                    written = at + c.len_utf8();
+                }
+                continue;
             }
-            _ => out.push(c),
-        }
+            _ => continue,
+        };
+        out.push_str(&text[written..at]);
+        out.push_str(reference);
+        written = at + 1;
     }
+    out.push_str(&text[written..]);
 }
 
 /// An element that was read. Namespaces are dropped: clients disagree about them.
@@ -208,6 +228,26 @@ fn add_text(open: &mut [Element], piece: &str) -> S3Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writes_what_needs_an_escape_as_references() {
+        let cases = [
+            ("", ""),
+            ("plain/ключ-鍵-\u{ffee}\u{fffd}", "plain/ключ-鍵-\u{ffee}\u{fffd}"),
+            ("&", "&amp;"),
+            ("a<b>&\"c\"", "a&lt;b&gt;&amp;&quot;c&quot;"),
+            ("\0a\tb\n\r\x1f\x7f", "&#x0;a&#x9;b&#xa;&#xd;&#x1f;\x7f"),
+            ("é\u{fffe}é\u{ffff}", "é&#xfffe;é&#xffff;"),
+        ];
+        for (text, escaped) in cases {
+            let mut xml = Xml::document();
+            xml.text("K", text);
+            xml.value("N", 7);
+            let document = String::from_utf8(xml.into_bytes()).unwrap();
+            let body = document.split_once('\n').unwrap().1.to_owned();
+            assert_eq!(body, format!("<K>{escaped}</K><N>7</N>"));
+        }
+    }
 
     #[test]
     fn reads_what_clients_send() {

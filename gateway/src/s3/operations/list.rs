@@ -127,9 +127,9 @@ pub(super) fn text(name: &Bytes) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
-fn keys(page: &Page) -> impl Iterator<Item = (String, &Entry)> {
+fn keys(page: &Page) -> impl Iterator<Item = (Cow<'_, str>, &Entry)> {
     page.items.iter().filter_map(|item| match item {
-        Item::Key { key, entry } => Some((text(key), entry)),
+        Item::Key { key, entry } => Some((String::from_utf8_lossy(key), entry)),
         Item::Prefix { .. } => None,
     })
 }
@@ -154,7 +154,11 @@ pub(super) fn owner_element(xml: &mut Xml, call: &Call, owner: &str) {
     xml.close("Owner");
 }
 
+/// About what an object takes in a listing, for the memory set aside.
+const CONTENTS_BYTES: usize = 320;
+
 fn contents(xml: &mut Xml, call: &Call, common: &Common, page: &Page, owners: bool) {
+    xml.reserve(page.items.len() * CONTENTS_BYTES);
     for (key, entry) in keys(page) {
         xml.open("Contents");
         xml.text("Key", &common.shown(&key));
