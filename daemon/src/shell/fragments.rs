@@ -12,9 +12,11 @@
 //! life) may come between.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use store_shell::link::FRAME_BYTES_MAX;
 
-/// Largest part of a message in one frame.
-pub(crate) const PART_BYTES_MAX: usize = 1 << 20;
+/// Largest part of a message in one frame: a whole piece of an object (1 MiB) with what goes with it, which so is
+/// never put together by copying.
+pub(crate) const PART_BYTES_MAX: usize = FRAME_BYTES_MAX - 1;
 
 /// Largest message that is put together.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 32 << 20;
@@ -67,6 +69,10 @@ impl Joiner {
             PIECE | LAST => {
                 if self.open.len() + frame.len() > MESSAGE_BYTES_MAX {
                     return Err(format!("a message above {MESSAGE_BYTES_MAX} bytes"));
+                }
+                if self.open.is_empty() {
+                    // Whoever sends pieces mostly sends few.
+                    self.open.reserve(2 * PART_BYTES_MAX);
                 }
                 self.open.put_slice(&frame);
                 Ok((kind == LAST).then(|| std::mem::take(&mut self.open).freeze()))
@@ -135,6 +141,10 @@ mod tests {
         piece[0] = PIECE;
         let piece = Bytes::from(piece);
         let refused = (0..40).position(|_| joiner.push(piece.clone()).is_err());
-        assert_eq!(refused, Some(32), "what is put together is bounded");
+        assert_eq!(
+            refused,
+            Some(MESSAGE_BYTES_MAX / PART_BYTES_MAX),
+            "what is put together is bounded"
+        );
     }
 }

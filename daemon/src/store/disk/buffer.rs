@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 /// addresses of buffers.
 pub const BLOCK_BYTES: usize = 4096;
 
-/// Most bytes that a pool keeps for later.
-pub const POOL_BYTES_MAX: usize = 4 << 20;
+/// Most bytes that a pool keeps for later: as much as is in flight under load. Fresh memory costs more than the copy
+/// into it.
+pub const POOL_BYTES_MAX: usize = 10 << 20;
 
 /// The next multiple of the block.
 pub fn round_up(bytes: u64) -> u64 {

@@ -215,6 +215,7 @@ impl LogStore {
             building.data.push(data.clone());
             return Ok(vec![Piece::new(data, place, SHIFT_SMALL)]);
         }
+        self.preparing.note(data.len());
         let runs = self.take(data.len() as u64)?;
         building.taken.extend_from_slice(&runs);
         let mut at = 0;
