@@ -1,7 +1,7 @@
 //! Bodies in and out, with bounded memory.
 //!
-//! In: socket → framing → pieces of at most [`PIECE_BYTES`] → hashing on another thread, and writing to
-//! the cluster, both pipelined with the reading of the next piece. Out: pieces are read ahead of the
+//! In: socket → framing → pieces of at most [`PIECE_BYTES`] → hashing on another thread, many bodies at once, and
+//! writing to the cluster, both pipelined with the reading of the next piece. Out: pieces are read ahead of the
 //! client, up to a window, and a slow client stops the reading.
 //!
 //! What a request may hold: [`WINDOW_PIECES`] pieces in flight and one being filled. What all requests of
@@ -9,6 +9,8 @@
 
 pub mod body;
 pub mod download;
+pub mod hashing;
+pub mod md5;
 pub mod upload;
 
 use std::sync::Arc;
@@ -26,6 +28,8 @@ pub const WINDOW_PIECES: usize = 4;
 pub struct Budget {
     incoming: Arc<Semaphore>,
     outgoing: Arc<Semaphore>,
+    /// Where what comes in is hashed.
+    pub hashing: hashing::Hashing,
 }
 
 impl Budget {
@@ -33,7 +37,7 @@ impl Budget {
     pub fn new(bytes: usize) -> Self {
         let pieces = (bytes / PIECE_BYTES / 2).max(WINDOW_PIECES + 1);
         let semaphore = || Arc::new(Semaphore::new(pieces.min(Semaphore::MAX_PERMITS)));
-        Budget { incoming: semaphore(), outgoing: semaphore() }
+        Budget { incoming: semaphore(), outgoing: semaphore(), hashing: Default::default() }
     }
 
     /// Waits for room for a piece that comes in.

@@ -10,12 +10,13 @@ use crate::catalogue::{Bucket, Catalogue};
 use crate::crypt::keys::DataKey;
 use crate::crypt::segments::{Sealer, seal_inline};
 use crate::s3::auth::payload::{Digests, Inspector};
-use crate::s3::error::{Code, S3Result};
+use crate::s3::error::{Code, S3Error, S3Result};
 use bytes::{Bytes, BytesMut};
 use std::rc::Rc;
 use std::time::Duration;
 use store_base::bucket::{Cancel, DataRef, Intend, STRIPE_BYTES, WriteId, sealed_bytes};
 use store_shell::clock;
+use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::Instant;
 
@@ -166,7 +167,8 @@ impl Announcement {
         budget: &Budget,
     ) -> S3Result<Digests> {
         let mut inspector = Some(inspector);
-        let mut hashing: Option<tokio::task::JoinHandle<Inspector>> = None;
+        let mut hashing: Option<oneshot::Receiver<Inspector>> = None;
+        let _coming = budget.hashing.begin();
         let sealing = self.destination.sealing.as_ref().map(|(key, _)| Sealing {
             sealer: Sealer::new(key, &self.data),
             sealed: BytesMut::new(),
@@ -184,7 +186,7 @@ impl Announcement {
                 joined(self.announce(true).await)??;
             }
             let mut ready = match hashing.take() {
-                Some(task) => joined::<Inspector>(task.await)?,
+                Some(inspected) => inspected.await.map_err(died)?,
                 None => inspector.take().expect("the inspector is here or hashing"),
             };
             let data = piece.data.clone();
@@ -192,10 +194,7 @@ impl Announcement {
                 ready.update(&piece);
                 inspector = Some(ready);
             } else {
-                hashing = Some(tokio::task::spawn_blocking(move || {
-                    ready.update(&piece);
-                    ready
-                }));
+                hashing = Some(budget.hashing.inspect(ready, piece));
             }
             self.put_piece(&mut pipeline, Some(data), permit).await?;
         }
@@ -207,7 +206,7 @@ impl Announcement {
             joined(done)??;
         }
         let inspector = match hashing {
-            Some(task) => joined(task.await)?,
+            Some(inspected) => inspected.await.map_err(died)?,
             None => inspector.expect("the inspector is here or hashing"),
         };
         inspector.finish(reader.trailers())
@@ -286,8 +285,10 @@ const _: () = assert!((STRIPE_BYTES as usize).is_multiple_of(PIECE_BYTES));
 
 /// A task of ours that did not end by itself is a fault of ours.
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> S3Result<T> {
-    result.map_err(|error| {
-        tracing::error!(%error, "a task of an upload failed");
-        Code::InternalError.into()
-    })
+    result.map_err(died)
+}
+
+fn died(error: impl std::fmt::Display) -> S3Error {
+    tracing::error!(%error, "a task of an upload failed");
+    Code::InternalError.into()
 }

@@ -9,8 +9,9 @@ use super::super::error::{Code, S3Error, S3Result};
 use super::super::request::Head;
 use super::canonical::Signature;
 use super::keys::sign;
+use crate::transfer::md5::Md5;
+
 use bytes::Bytes;
-use md5::{Digest, Md5};
 use ring::digest::{Context, SHA256};
 use ring::hmac::Key;
 use store_base::bucket::Checksum;
@@ -318,7 +319,7 @@ impl Inspector {
             _ => (None, false),
         };
         let checksum = announced.algorithm().or(default).map(Hasher::new);
-        let md5 = Md5::new();
+        let md5 = Md5::default();
         Inspector {
             size: 0,
             md5,
@@ -333,8 +334,18 @@ impl Inspector {
 
     /// Takes in the next piece. What is wrong is said by `finish`.
     pub fn update(&mut self, piece: &Piece) {
-        self.size += piece.data.len() as u64;
         self.md5.update(&piece.data);
+        self.update_beside_md5(piece);
+    }
+
+    /// The hash of the body, for who hashes several at once: `update` is this and then `update_beside_md5`.
+    pub fn md5(&mut self) -> &mut Md5 {
+        &mut self.md5
+    }
+
+    /// Takes in the next piece, all but its MD5.
+    pub fn update_beside_md5(&mut self, piece: &Piece) {
+        self.size += piece.data.len() as u64;
         if let Some((context, _)) = &mut self.sha256 {
             context.update(&piece.data);
         }
@@ -372,7 +383,7 @@ impl Inspector {
                     .detail("S3ComputedContentSHA256", hex::encode(computed)));
             }
         }
-        let md5: [u8; 16] = self.md5.finalize().into();
+        let md5 = self.md5.finish();
         if self.announced.md5.is_some_and(|given| given != md5) {
             return Err(Code::BadDigest
                 .with("The Content-MD5 you specified did not match what we received."));
