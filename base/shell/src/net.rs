@@ -1,7 +1,9 @@
-//! TCP and TLS below everything else: resolving, dialling, binding.
+//! Sockets and TLS below everything else: resolving, dialling, binding.
 
+pub(crate) mod local;
 mod watched;
 
+pub use local::Socket;
 pub(crate) use watched::Watched;
 
 use crate::identity::PeerIdentity;
@@ -56,9 +58,9 @@ impl ConnectError {
 /// A connection, protected or not.
 pub enum Stream {
     /// Plain text.
-    Plain(TcpStream),
+    Plain(Socket),
     /// TLS, both ends verified.
-    Tls(Box<TlsStream<BufReader<TcpStream>>>),
+    Tls(Box<TlsStream<BufReader<Socket>>>),
 }
 
 /// All addresses of a host, in the resolver's order.
@@ -91,8 +93,14 @@ pub async fn connect(
 ) -> Result<(Stream, Option<PeerIdentity>), ConnectError> {
     security.allow("dial", addr).map_err(ConnectError::Untrusted)?;
     let connecting = async {
-        let stream = TcpStream::connect(addr).await.map_err(|e| of_io(addr, &e))?;
-        prepare(&stream).map_err(|e| of_io(addr, &e))?;
+        let stream = match local::connect(addr).await {
+            Some(stream) => Socket::Local(stream),
+            None => {
+                let stream = TcpStream::connect(addr).await.map_err(|e| of_io(addr, &e))?;
+                stream.set_nodelay(true).map_err(|e| of_io(addr, &e))?;
+                Socket::Tcp(stream)
+            }
+        };
         match security {
             Security::Tls(tls) => protect(addr, tls, stream, expect).await,
             Security::PlainLoopback | Security::PlainEverywhere => {
@@ -124,7 +132,7 @@ pub async fn connect_host(
 async fn protect(
     addr: SocketAddr,
     tls: &Tls,
-    stream: TcpStream,
+    stream: Socket,
     expect: &Expect,
 ) -> Result<(Stream, Option<PeerIdentity>), ConnectError> {
     let untrusted = |why: &str| ConnectError::Untrusted(format!("{addr}: {why}"));
@@ -143,10 +151,12 @@ async fn protect(
 
 /// The accepting half: TLS if this process has an identity.
 pub(crate) async fn accept(
-    stream: TcpStream,
+    stream: Socket,
     security: &Security,
 ) -> Result<(Stream, Option<PeerIdentity>), String> {
-    prepare(&stream).map_err(|e| e.to_string())?;
+    if let Socket::Tcp(stream) = &stream {
+        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+    }
     let Security::Tls(tls) = security else { return Ok((Stream::Plain(stream), None)) };
     let acceptor = TlsAcceptor::from(tls.server.clone());
     let accepting = acceptor.accept_with(buffered(stream), |session| {
@@ -199,12 +209,8 @@ pub fn bind_open(addr: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-fn buffered(stream: TcpStream) -> BufReader<TcpStream> {
+fn buffered(stream: Socket) -> BufReader<Socket> {
     BufReader::with_capacity(TLS_READ_BYTES, stream)
-}
-
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)
 }
 
 fn of_io(addr: SocketAddr, e: &io::Error) -> ConnectError {

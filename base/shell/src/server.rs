@@ -12,7 +12,7 @@ use crate::link::{
     CONNECTION_WINDOW_BYTES, DATA_FRAME_BYTES_MAX, HEADER_BYTES_MAX, LinkAcceptor, LinkBody,
     LinkService, LinkSettings, PATH, Rope, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
 };
-use crate::net::{self, Stream, Watched};
+use crate::net::{self, Socket, Stream, Watched, local};
 use crate::security::Security;
 use crate::shutdown::Shutdown;
 use http::{Request, Response};
@@ -24,12 +24,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use sniff::Opening;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -52,6 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    /// For callers on this machine.
+    local: Option<UnixListener>,
     security: Security,
     connections_max: usize,
 }
@@ -70,7 +72,9 @@ impl Server {
     /// choose.
     pub fn bind(addr: SocketAddr, security: &Security) -> io::Result<Server> {
         let listener = net::bind(addr, security)?;
-        Ok(Server { listener, security: security.clone(), connections_max: CONNECTIONS_MAX })
+        let local = local::listen(listener.local_addr()?);
+        let security = security.clone();
+        Ok(Server { listener, local, security, connections_max: CONNECTIONS_MAX })
     }
 
     /// Holds fewer connections than [`CONNECTIONS_MAX`].
@@ -100,7 +104,12 @@ impl Server {
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listener.accept() => {
+                    accepted.map(|(stream, addr)| (Socket::Tcp(stream), addr))
+                }
+                accepted = accept_local(self.local.as_ref()) => {
+                    accepted.map(|stream| (Socket::Local(stream), NOWHERE))
+                }
                 Some(_) = connections.join_next() => continue,
                 () = shared.shutdown.wait() => break,
             };
@@ -118,7 +127,7 @@ impl Server {
                 }
             }
         }
-        drop(self.listener);
+        drop((self.listener, self.local));
         if let Some(links) = &shared.links {
             links.stop();
         }
@@ -130,18 +139,37 @@ impl Server {
     }
 }
 
+/// The address of who has none: a process of this machine.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+async fn accept_local(listener: Option<&UnixListener>) -> io::Result<UnixStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        None => std::future::pending().await,
+    }
+}
+
 impl Shared {
     async fn connection(
         self: Arc<Self>,
-        stream: TcpStream,
+        stream: Socket,
         addr: SocketAddr,
         _place: OwnedSemaphorePermit,
     ) {
-        let local = stream.local_addr().ok();
+        let local = match &stream {
+            Socket::Tcp(stream) => stream.local_addr().ok(),
+            Socket::Local(_) => None,
+        };
         let opening = async {
+            // Strangers do not know the names of local sockets.
+            let Socket::Tcp(stream) = stream else {
+                return net::accept(stream, &self.security).await.map(Some);
+            };
             let encrypted = matches!(self.security, Security::Tls(_));
             match sniff::opening(&stream, encrypted).await {
-                Ok(Opening::Ours) => net::accept(stream, &self.security).await.map(Some),
+                Ok(Opening::Ours) => {
+                    net::accept(Socket::Tcp(stream), &self.security).await.map(Some)
+                }
                 Ok(Opening::Stranger(what, answer)) => {
                     tracing::info!(%addr, what, "closed a connection that is not for this port");
                     sniff::dismiss(stream, answer).await;
