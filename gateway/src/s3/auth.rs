@@ -121,6 +121,16 @@ fn verify(
     Ok(Authenticated { user: Some(user), payload })
 }
 
+/// Makes of a request with a right signature in its query the one that was signed: its `x-amz-` parameters become
+/// headers. Errors: `InvalidArgument` for what can be no header.
+pub fn take_signed_headers(head: &mut Head) -> S3Result<()> {
+    let in_query = head.query.has("X-Amz-Signature") || head.query.has("Signature");
+    match in_query && !head.headers.contains_key("authorization") {
+        true => presigned::take_headers(head),
+        false => Ok(()),
+    }
+}
+
 /// The user of an access key. Credentials for a while come with their token, others without one.
 fn user_of(head: &Head, keys: &dyn KeyRing, access_key: &str) -> S3Result<Arc<User>> {
     let user = keys.user(access_key).ok_or_else(|| {

@@ -14,6 +14,7 @@ mod kms;
 mod lifecycle;
 mod logging;
 mod notify;
+mod presigned;
 mod quota;
 mod swift;
 mod swift_access;

@@ -65,8 +65,6 @@ pub fn of_request(head: &Head, caller: &Caller, bucket_owner: &str, region: &str
         ("s3:delimiter", "delimiter"),
         ("s3:max-keys", "max-keys"),
         ("s3:VersionId", "versionId"),
-        // A presigned URL may carry it so.
-        ("s3:x-amz-acl", "x-amz-acl"),
     ] {
         if let Some(value) = head.query.value(parameter) {
             context.add(key, value);
@@ -85,8 +83,9 @@ pub fn add_object(context: &mut Context, object: &Existing) {
     }
 }
 
+/// Of a header that comes twice the first is what the operation goes by.
 fn add_header(context: &mut Context, head: &Head, key: &str, header: &str) {
-    for value in head.headers.get_all(header) {
+    if let Some(value) = head.headers.get(header) {
         context.add(key, String::from_utf8_lossy(value.as_bytes()));
     }
 }
@@ -257,6 +256,17 @@ mod tests {
             assert!(denies(&head, &condition(hit)), "{operator} {key} {hit}");
             assert!(!denies(&head, &condition(miss)), "{operator} {key} {miss}");
         }
+    }
+
+    #[test]
+    fn conditions_see_what_the_operation_goes_by() {
+        let when = |acl: &str| format!(r#"{{"StringEquals":{{"s3:x-amz-acl":"{acl}"}}}}"#);
+        // An unsigned or a second word of it changes nothing.
+        let in_query = head("PUT", "/b/k?x-amz-acl=public-read", &[]);
+        assert!(!denies(&in_query, &when("public-read")));
+        let mut twice = head("PUT", "/b/k", &[("x-amz-acl", "private")]);
+        twice.headers.append("x-amz-acl", http::HeaderValue::from_static("public-read"));
+        assert!(denies(&twice, &when("private")) && !denies(&twice, &when("public-read")));
     }
 
     #[test]
