@@ -236,6 +236,18 @@ fn published_examples_of_version_2() {
     assert_eq!(ask(&mut request, "Thu, 29 Mar 2007 19:36:42 +0000"), "AccessDenied");
     let mut other = head("GET", &url.replace("puppy", "kitten"), &[("host", JOHN)]);
     assert_eq!(ask(&mut other, "Tue, 27 Mar 2007 19:36:42 +0000"), "SignatureDoesNotMatch");
+    // Nobody makes it a URL of something else.
+    for (more, expected) in [
+        ("&unknown=1", "ok"),
+        ("&retention", "AccessDenied"),
+        ("&legal-hold=", "AccessDenied"),
+        ("&unknown=1&attributes", "AccessDenied"),
+        ("&tagging", "SignatureDoesNotMatch"),
+        ("&website", "SignatureDoesNotMatch"),
+    ] {
+        let mut other = head("GET", &format!("{url}{more}"), &[("host", JOHN)]);
+        assert_eq!(ask(&mut other, "Tue, 27 Mar 2007 19:36:42 +0000"), expected, "{more}");
+    }
 }
 
 /// The body of the published chunked examples: 65 KiB of `a` in a chunk of 64 KiB and one of 1 KiB.
