@@ -6,6 +6,7 @@
 mod access;
 mod client;
 mod conformance;
+mod decisions;
 mod encryption;
 mod forms;
 mod iam;
