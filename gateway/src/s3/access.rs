@@ -27,6 +27,7 @@ use crate::catalogue::{Bucket, CatalogueError};
 use crate::iam::identity::Identity;
 use crate::keyring::User;
 use bytes::Bytes;
+pub use context::Document;
 use decide::{Asked, Existing};
 use needs::{Need, Right, Scope};
 use rules::Rules;
@@ -71,6 +72,8 @@ struct Target {
     rules: Rc<Rules>,
     /// Looked up here, so that no way to sign a request goes past them.
     identity: Option<Arc<Identity>>,
+    /// What the body asks for, where it was read before the decision.
+    document: Option<Document>,
 }
 
 /// What was seen on the way to a decision that the record of the request wants to know.
@@ -170,8 +173,7 @@ pub async fn keys(call: &Call, operation: Operation) -> S3Result<KeysPermit> {
         return mismatch(operation);
     };
     let target = Target::of(call).await?;
-    let by_acl = target.rules.policy.is_none() && target.identity.is_none();
-    if by_acl && !target.decide(call, need, None, None) {
+    if target.is_by_acl() && !target.decide(call, need, None, None) {
         return denied();
     }
     Ok(KeysPermit { target, need })
@@ -212,7 +214,7 @@ impl Target {
             Caller::User(user) if user.identity.is_some() => user.identity.clone(),
             Caller::User(user) => call.service.identities.of_root(&call.service, &user.id).await?,
         };
-        Ok(Target { bucket, rules, identity })
+        Ok(Target { bucket, rules, identity, document: None })
     }
 
     fn decide(
@@ -287,7 +289,17 @@ impl Target {
 
     fn context(&self, call: &Call) -> Context {
         let region = &call.service.settings.region;
-        context::of_request(&call.head, &call.caller, &self.bucket.owner, region)
+        let (head, owner) = (&call.head, &self.bucket.owner);
+        let mut context = context::of_request(head, &call.caller, owner, region);
+        if let Some(document) = &self.document {
+            document.add_to(&mut context, head.now_ms);
+        }
+        context
+    }
+
+    /// Whether no policy has a word in it.
+    fn is_by_acl(&self) -> bool {
+        self.rules.policy.is_none() && self.identity.is_none()
     }
 
     fn ask<T>(
@@ -362,6 +374,17 @@ impl Permit {
 }
 
 impl ObjectPermit {
+    /// Whether the decision hangs on what the body of the request says.
+    pub fn is_about_body(&self) -> bool {
+        !self.target.is_by_acl()
+    }
+
+    /// With what the body says, for the policies.
+    pub fn with(mut self, document: Document) -> ObjectPermit {
+        self.target.document = Some(document);
+        self
+    }
+
     /// The object, if there is one and the caller may have it. Errors: `AccessDenied`; `NoSuchKey`, but to
     /// those only who may list the bucket.
     pub async fn read(&self, call: &Call, body: bool) -> S3Result<Admitted> {

@@ -79,6 +79,12 @@ impl Context {
         self.values.insert(key.to_ascii_lowercase(), vec![value.into()]);
     }
 
+    /// Takes back all keys whose names begin so.
+    pub fn forget(&mut self, prefix: &str) {
+        let prefix = prefix.to_ascii_lowercase();
+        self.values.retain(|key, _| !key.starts_with(&prefix));
+    }
+
     /// The values of a key, `None` if it is not there. `key` is lower case.
     fn values(&self, key: &str) -> Option<&[String]> {
         self.values.get(key).map(Vec::as_slice)

@@ -41,3 +41,78 @@ fn an_empty_version_in_a_list_names_none() {
     assert_eq!(answer.elements("Deleted"), ["<Key>k</Key>"], "{}", answer.text());
     assert_eq!(world.get("/bucket/k").code(), "NoSuchKey");
 }
+
+#[test]
+fn policies_see_tags_that_a_body_sets() {
+    let world = World::new();
+    let color =
+        |value: &str| format!(r#"{{"StringEquals":{{"s3:RequestObjectTag/color":"{value}"}}}}"#);
+    let tagging = |value: &str| {
+        format!(
+            "<Tagging><TagSet><Tag><Key>color</Key><Value>{value}</Value></Tag></TagSet></Tagging>"
+        )
+    };
+    assert_eq!(world.client.ask("PUT", "/bucket/k", b"x").status, 200);
+    let put = |other: &Client, headers: &[(&str, &str)], value: &str| {
+        let body = tagging(value);
+        outcome(&other.ask_with("PUT", "/bucket/k?tagging=", headers, body.as_bytes()))
+    };
+    let other = world.other_with(&[rule("Allow", "s3:PutObjectTagging", &color("red"))]);
+    assert_eq!(put(&other, &[], "red"), "200");
+    assert_eq!(put(&other, &[], "blue"), "AccessDenied");
+    // What a header says is not what is done.
+    assert_eq!(put(&other, &[("x-amz-tagging", "color=red")], "blue"), "AccessDenied");
+    let keys = r#"{"ForAnyValue:StringEquals":{"s3:RequestObjectTagKeys":"color"}}"#;
+    let other = world.other_with(&[
+        rule("Allow", "s3:PutObjectTagging", "{}"),
+        rule("Deny", "s3:PutObjectTagging", keys),
+    ]);
+    assert_eq!(put(&other, &[], "red"), "AccessDenied");
+    assert!(world.get("/bucket/k?tagging=").text().contains("<Value>red</Value>"));
+    // Whom no policy could let in is denied whatever he sends.
+    let nothing = other.ask("DELETE", "/bucket?policy=", b"");
+    assert_eq!(nothing.code(), "AccessDenied");
+    assert_eq!(world.client.ask("DELETE", "/bucket?policy=", b"").status, 204);
+    assert_eq!(other.ask("PUT", "/bucket/k?tagging=", b"nonsense").code(), "AccessDenied");
+    assert_eq!(world.client.ask("PUT", "/bucket/k?tagging=", b"nonsense").code(), "MalformedXML");
+}
+
+#[test]
+fn policies_see_locks_that_a_body_sets() {
+    let world = World::new();
+    let locks = [("x-amz-bucket-object-lock-enabled", "true")];
+    assert_eq!(world.client.ask("DELETE", "/bucket", b"").status, 204);
+    assert_eq!(world.client.ask_with("PUT", "/bucket", &locks, b"").status, 200);
+    assert_eq!(world.client.ask("PUT", "/bucket/k", b"x").status, 200);
+    let in_days = |days: u64| {
+        let now_ms = store_shell::clock::timestamp().millis();
+        store_gateway::s3::dates::iso(now_ms + days * 24 * 3_600_000)
+    };
+    let retain = |mode: &str, days: u64| {
+        let until = in_days(days);
+        format!(
+            "<Retention><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>"
+        )
+    };
+    let hold = |on: &str| format!("<LegalHold><Status>{on}</Status></LegalHold>");
+    let other = world.other_with(&[
+        rule("Allow", "s3:PutObject*", "{}"),
+        rule("Deny", "s3:*", r#"{"StringEquals":{"s3:object-lock-mode":"COMPLIANCE"}}"#),
+        rule(
+            "Deny",
+            "s3:*",
+            r#"{"NumericGreaterThan":{"s3:object-lock-remaining-retention-days":"7"}}"#,
+        ),
+        rule("Deny", "s3:*", r#"{"StringEquals":{"s3:object-lock-legal-hold":"OFF"}}"#),
+    ]);
+    for (what, body, expected) in [
+        ("retention", retain("COMPLIANCE", 1), "AccessDenied"),
+        ("retention", retain("GOVERNANCE", 30), "AccessDenied"),
+        ("retention", retain("GOVERNANCE", 1), "200"),
+        ("legal-hold", hold("ON"), "200"),
+        ("legal-hold", hold("OFF"), "AccessDenied"),
+    ] {
+        let answer = other.ask("PUT", &format!("/bucket/k?{what}="), body.as_bytes());
+        assert_eq!(outcome(&answer), expected, "{body}");
+    }
+}

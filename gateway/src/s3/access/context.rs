@@ -9,6 +9,8 @@ use super::super::uri::Query;
 use super::super::{Caller, dates};
 use super::decide::Existing;
 use http::Method;
+use std::collections::BTreeMap;
+use store_base::bucket::Retention;
 
 /// Headers that are keys of the same name behind `s3:`.
 const HEADERS: [&str; 18] = [
@@ -144,20 +146,62 @@ fn of_copy(context: &mut Context, head: &Head) {
 }
 
 fn of_retention(context: &mut Context, head: &Head) {
-    const DAY_SECS: u64 = 24 * 3600;
     let until = head.header("x-amz-object-lock-retain-until-date").ok().flatten();
     if let Some(until_secs) = until.and_then(dates::parse_http) {
-        let days = until_secs.saturating_sub(head.now_ms / 1000).div_ceil(DAY_SECS);
-        context.add("s3:object-lock-remaining-retention-days", days.to_string());
+        add_days(context, until_secs, head.now_ms);
     }
+}
+
+fn add_days(context: &mut Context, until_secs: u64, now_ms: u64) {
+    const DAY_SECS: u64 = 24 * 3600;
+    let days = until_secs.saturating_sub(now_ms / 1000).div_ceil(DAY_SECS);
+    context.add("s3:object-lock-remaining-retention-days", days.to_string());
 }
 
 fn of_tags(context: &mut Context, head: &Head) {
     let tags = head.header("x-amz-tagging").ok().flatten();
     let Some(tags) = tags.and_then(|tags| Query::parse(tags).ok()) else { return };
-    for (name, value) in tags.pairs() {
+    add_tags(context, tags.pairs());
+}
+
+fn add_tags<'a>(context: &mut Context, tags: impl Iterator<Item = (&'a str, &'a str)>) {
+    for (name, value) in tags {
         context.add(&format!("s3:RequestObjectTag/{name}"), value);
         context.add("s3:RequestObjectTagKeys", name);
+    }
+}
+
+/// What a request asks for in its body where others have headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// These tags.
+    Tags(BTreeMap<String, String>),
+    /// This retention, or none.
+    Retention(Option<Retention>),
+    /// A legal hold, or its end.
+    Hold(bool),
+}
+
+impl Document {
+    /// Adds its keys. Headers that would have said the same say nothing here.
+    pub fn add_to(&self, context: &mut Context, now_ms: u64) {
+        match self {
+            Document::Tags(tags) => {
+                context.forget("s3:RequestObjectTag");
+                add_tags(context, tags.iter().map(|(name, value)| (&name[..], &value[..])));
+            }
+            Document::Retention(retention) => {
+                context.forget("s3:object-lock-");
+                let Some(Retention { mode, until_ms }) = retention else { return };
+                context.add("s3:object-lock-mode", mode.name());
+                context.add("s3:object-lock-retain-until-date", dates::iso(*until_ms));
+                add_days(context, until_ms / 1000, now_ms);
+            }
+            Document::Hold(on) => {
+                context.forget("s3:object-lock-");
+                context.add("s3:object-lock-legal-hold", if *on { "ON" } else { "OFF" });
+            }
+        }
     }
 }
 
