@@ -32,6 +32,7 @@ use decide::{Asked, Existing};
 use needs::{Need, Right, Scope};
 use rules::Rules;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use store_base::bucket::{Found, Read, Refusal, Version};
@@ -259,16 +260,24 @@ impl Target {
     }
 
     /// What a write does beside writing: members need leave for it, and root users must not be denied it.
-    fn beside(&self, call: &Call, action: &'static str, key: Option<&str>) -> S3Result<()> {
+    /// `document` is what no header says of it.
+    fn beside(
+        &self,
+        call: &Call,
+        action: &'static str,
+        key: Option<&str>,
+        document: Option<&Document>,
+    ) -> S3Result<()> {
         let Some(identity) = &self.identity else { return Ok(()) };
-        if identity.member.is_some() {
-            return self.also(call, action, key);
+        let (need, mut context) = (Need { action, right: Right::Owner }, self.context(call));
+        if let Some(document) = document {
+            document.add_to(&mut context, call.head.now_ms);
         }
-        let (need, context) = (Need { action, right: Right::Owner }, self.context(call));
-        match self.ask(call, need, key, None, &context, decide::denies_by_himself) {
-            false => Ok(()),
-            true => denied(),
-        }
+        let allowed = self.ask(call, need, key, None, &context, |asked| match identity.member {
+            Some(_) => decide::decide(asked, &self.rules),
+            None => !decide::denies_by_himself(asked),
+        });
+        if allowed { Ok(()) } else { denied() }
     }
 
     fn bypass(&self, call: &Call, key: Option<&str>) -> S3Result<bool> {
@@ -364,7 +373,13 @@ impl Permit {
 
     /// Denies what a write does beside writing, where a policy of who asks has a word in it.
     pub fn beside(&self, call: &Call, action: &'static str) -> S3Result<()> {
-        self.target.beside(call, action, call.head.target.key.as_deref())
+        self.target.beside(call, action, call.head.target.key.as_deref(), None)
+    }
+
+    /// As [`Permit::beside`], of tags that a copy takes with it.
+    pub fn beside_tags(&self, call: &Call, tags: &BTreeMap<String, String>) -> S3Result<()> {
+        let (action, key) = ("s3:PutObjectTagging", call.head.target.key.as_deref());
+        self.target.beside(call, action, key, Some(&Document::Tags(tags.clone())))
     }
 
     /// Its rules.
@@ -415,6 +430,20 @@ impl ObjectPermit {
         let existing = Existing::of(&found);
         match self.target.decide(call, self.need, Some(key), Some(&existing)) {
             true => Ok(Admitted { bucket: self.target.bucket.clone(), found, version }),
+            false => denied(),
+        }
+    }
+
+    /// Denies the tags of an object that was read to who may not read those.
+    pub fn tags(&self, call: &Call, found: &Found) -> S3Result<()> {
+        let action = match self.version {
+            Some(_) => "s3:GetObjectVersionTagging",
+            None => "s3:GetObjectTagging",
+        };
+        let key = std::str::from_utf8(&self.key).map_err(|_| Code::InvalidURI)?;
+        let (need, object) = (Need { action, ..needs::SOURCE }, Existing::of(found));
+        match self.target.decide(call, need, Some(key), Some(&object)) {
+            true => Ok(()),
             false => denied(),
         }
     }

@@ -1,7 +1,7 @@
 //! What a decision is about: the operation as it is done, with what the request's body says.
 
 use crate::World;
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, encoded};
 
 impl World {
     /// The other user, and what the bucket's policy says of him.
@@ -114,5 +114,46 @@ fn policies_see_locks_that_a_body_sets() {
     ] {
         let answer = other.ask("PUT", &format!("/bucket/k?{what}="), body.as_bytes());
         assert_eq!(outcome(&answer), expected, "{body}");
+    }
+}
+
+#[test]
+fn a_copy_takes_tags_along_with_leave_only() {
+    let world = World::new();
+    let tagged = [("x-amz-tagging", "kind=secret")];
+    assert_eq!(world.client.ask_with("PUT", "/bucket/k", &tagged, b"x").status, 200);
+    assert_eq!(world.client.ask("PUT", "/bucket/plain", b"x").status, 200);
+    let copy = |other: &Client, source: &str, headers: &[(&str, &str)]| {
+        let source = format!("/bucket/{source}");
+        let headers = [&[("x-amz-copy-source", source.as_str())], headers].concat();
+        outcome(&other.ask_with("PUT", "/others/copy", &headers, b""))
+    };
+    let other = world.other_with(&[rule("Allow", "s3:GetObject", "{}")]);
+    assert_eq!(other.ask("PUT", "/others", b"").status, 200);
+    assert_eq!(copy(&other, "k", &[]), "AccessDenied");
+    assert_eq!(copy(&other, "plain", &[]), "200");
+    let others = [("x-amz-tagging-directive", "REPLACE"), ("x-amz-tagging", "kind=open")];
+    assert_eq!(copy(&other, "k", &others), "200");
+    let other = world.other_with(&[rule("Allow", "s3:GetObject*", "{}")]);
+    assert_eq!(copy(&other, "k", &[]), "200");
+    assert!(other.ask("GET", "/others/copy?tagging=", b"").text().contains("secret"));
+    // And the tags are set on the copy: who must not set them makes none that has them.
+    let denied = |condition: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Deny","Action":"s3:PutObjectTagging","Resource":"*","Condition":{condition}}}}}"#
+        )
+    };
+    let of =
+        |value: &str| format!(r#"{{"StringEquals":{{"s3:RequestObjectTag/kind":"{value}"}}}}"#);
+    let admin = Client { access_key: "a".into(), secret: "asecret".into(), ..other };
+    for (value, expected) in [("secret", "AccessDenied"), ("other", "200")] {
+        let form = format!(
+            "Action=PutUserPolicy&UserName=v&PolicyName=p&PolicyDocument={}",
+            encoded(&denied(&of(value)))
+        );
+        let kind = [("content-type", "application/x-www-form-urlencoded")];
+        assert_eq!(admin.ask_with("POST", "/", &kind, form.as_bytes()).status, 200);
+        assert_eq!(copy(&other, "k", &[]), expected, "{value}");
+        assert_eq!(copy(&other, "k", &tagged), expected, "{value}");
     }
 }

@@ -159,6 +159,11 @@ fn add_days(context: &mut Context, until_secs: u64, now_ms: u64) {
 }
 
 fn of_tags(context: &mut Context, head: &Head) {
+    // A copy has the tags of its source, unless it is told to have others.
+    let replaces = head.headers.get("x-amz-tagging-directive").is_some_and(|to| to == "REPLACE");
+    if head.headers.contains_key("x-amz-copy-source") && !replaces {
+        return;
+    }
     let tags = head.header("x-amz-tagging").ok().flatten();
     let Some(tags) = tags.and_then(|tags| Query::parse(tags).ok()) else { return };
     add_tags(context, tags.pairs());
@@ -252,6 +257,7 @@ mod tests {
             ("x-amz-object-lock-legal-hold", "ON"),
             ("x-amz-object-lock-retain-until-date", "2013-05-26T00:00:00Z"),
             ("x-amz-tagging", "color=red&size=10"),
+            ("x-amz-tagging-directive", "REPLACE"),
             ("if-none-match", "*"),
         ];
         let target = "/b?prefix=p%2F&delimiter=%2F&max-keys=7&versionId=v1";
@@ -305,6 +311,10 @@ mod tests {
     #[test]
     fn conditions_see_what_the_operation_goes_by() {
         let when = |acl: &str| format!(r#"{{"StringEquals":{{"s3:x-amz-acl":"{acl}"}}}}"#);
+        // A copy that keeps the tags of its source.
+        let copy =
+            head("PUT", "/b/k", &[("x-amz-copy-source", "/b/s"), ("x-amz-tagging", "color=red")]);
+        assert!(!denies(&copy, r#"{"StringEquals":{"s3:RequestObjectTag/color":"red"}}"#));
         // An unsigned or a second word of it changes nothing.
         let in_query = head("PUT", "/b/k?x-amz-acl=public-read", &[]);
         assert!(!denies(&in_query, &when("public-read")));
