@@ -386,6 +386,38 @@ fn unsigned_trailers_are_checked() {
 }
 
 #[test]
+fn short_signed_chunks_are_the_last() {
+    let framed = |signed: bool, sizes: &[usize]| {
+        let mut body = Vec::new();
+        for size in sizes {
+            let signature =
+                if signed { format!(";chunk-signature={}", CHUNKS[0]) } else { String::new() };
+            body.extend_from_slice(format!("{size:x}{signature}\r\n").as_bytes());
+            body.extend(std::iter::repeat_n(b'a', *size));
+            body.extend_from_slice(b"\r\n");
+        }
+        let mut decoder = payload::ChunkDecoder::new(signed, false);
+        let (mut input, mut decoded) = (Bytes::from(body), 0);
+        loop {
+            match decoder.next(&mut input) {
+                Ok(Some(Framed::Data(data))) => decoded += data.len(),
+                Ok(Some(Framed::ChunkEnd(_))) => {}
+                Ok(Some(Framed::End(_))) => return Ok(decoded),
+                Ok(None) => return Err(Code::IncompleteBody),
+                Err(error) => return Err(error.code),
+            }
+        }
+    };
+    for sizes in [&[8192, 8192, 1, 0][..], &[8191, 0], &[1, 0], &[0]] {
+        assert_eq!(framed(true, sizes), Ok(sizes.iter().sum()), "{sizes:?}");
+    }
+    for sizes in [&[1, 1, 0][..], &[8191, 8192, 0], &[8192, 1, 8192, 0]] {
+        assert_eq!(framed(true, sizes), Err(Code::InvalidChunkSizeError), "{sizes:?}");
+        assert_eq!(framed(false, sizes), Ok(sizes.iter().sum()), "{sizes:?}");
+    }
+}
+
+#[test]
 fn seeded_framing_never_panics_and_never_invents_bytes() {
     let pieces: [&[u8]; 9] = [
         b"0",
