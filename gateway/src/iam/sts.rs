@@ -40,7 +40,7 @@ fn session_policy(call: &Call) -> IamResult<String> {
     if text.len() > POLICY_BYTES_MAX {
         return Err(IamError::packed_policy());
     }
-    match Policy::parse_identity(text.as_bytes()) {
+    match Policy::parse_identity(text.as_bytes()).and_then(Policy::check_keys) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(IamError::malformed_policy(error.0)),
     }

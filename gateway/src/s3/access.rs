@@ -300,6 +300,9 @@ impl Target {
         let region = &call.service.settings.region;
         let (head, owner) = (&call.head, &self.bucket.owner);
         let mut context = context::of_request(head, &call.caller, owner, region);
+        for (name, value) in &self.rules.tags {
+            context.add(&format!("s3:BucketTag/{name}"), value);
+        }
         if let Some(document) = &self.document {
             document.add_to(&mut context, head.now_ms);
         }

@@ -193,6 +193,18 @@ impl Policy {
         parse::trust(document)
     }
 
+    /// Refuses condition keys that no request ever has: one that was meant to deny by such a key would deny nothing.
+    /// For new policies; those that are kept already go on as they are.
+    pub fn check_keys(self) -> Result<Policy, PolicyError> {
+        let mut keys = self.statements.iter().flat_map(|statement| &statement.conditions);
+        match keys.find(|condition| !actions::is_filled(&condition.key)) {
+            None => Ok(self),
+            Some(Condition { key, .. }) => {
+                Err(PolicyError(format!("Requests have no condition key {key} here")))
+            }
+        }
+    }
+
     /// What the policy says.
     pub fn verdict(&self, question: &Question<'_>) -> Verdict {
         match self.finding(question) {

@@ -157,3 +157,33 @@ fn a_copy_takes_tags_along_with_leave_only() {
         assert_eq!(copy(&other, "k", &tagged), expected, "{value}");
     }
 }
+
+#[test]
+fn policies_see_the_tags_of_the_bucket() {
+    let world = World::new();
+    let tag = |value: &str| {
+        let body = format!(
+            "<Tagging><TagSet><Tag><Key>stage</Key><Value>{value}</Value></Tag></TagSet></Tagging>"
+        );
+        assert_eq!(world.client.ask("PUT", "/bucket?tagging=", body.as_bytes()).status, 204);
+    };
+    let open = r#"{"StringEquals":{"s3:BucketTag/stage":"open"}}"#;
+    let other = world.other_with(&[rule("Allow", "s3:ListBucket", open)]);
+    assert_eq!(other.ask("GET", "/bucket", b"").code(), "AccessDenied");
+    tag("open");
+    assert_eq!(other.ask("GET", "/bucket", b"").status, 200);
+    tag("closed");
+    assert_eq!(other.ask("GET", "/bucket", b"").code(), "AccessDenied");
+    let unknown = r#"{"StringEquals":{"aws:SourceIP4":"10.0.0.1"}}"#;
+    let policy = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{}]}}"#,
+        rule("Deny", "s3:ListBucket", unknown)
+    );
+    let put = world.client.ask("PUT", "/bucket?policy=", policy.as_bytes());
+    assert_eq!(put.code(), "MalformedPolicy");
+    let policy = encoded(&policy.replace(r#""Principal":{"AWS":"v"},"#, ""));
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    let form = format!("Action=CreatePolicy&PolicyName=p&PolicyDocument={policy}");
+    let made = world.client.ask_with("POST", "/", &[kind], form.as_bytes());
+    assert_eq!(made.code(), "MalformedPolicyDocument");
+}

@@ -43,6 +43,9 @@ pub fn of_request(head: &Head, caller: &Caller, bucket_owner: &str, region: &str
     context.add("aws:CurrentTime", dates::iso(head.now_ms));
     context.add("aws:EpochTime", (head.now_ms / 1000).to_string());
     context.add("aws:SecureTransport", head.peer.secure.to_string());
+    if let Some(version) = head.peer.tls {
+        context.add("s3:TlsVersion", version);
+    }
     context.add("aws:RequestedRegion", region);
     context.add("aws:ResourceAccount", bucket_owner);
     context.add("s3:ResourceAccount", bucket_owner);
@@ -263,10 +266,12 @@ mod tests {
         let target = "/b?prefix=p%2F&delimiter=%2F&max-keys=7&versionId=v1";
         let mut head = head("GET", target, &headers);
         head.now_ms += 5000;
-        head.peer = Peer { address: "::ffff:10.1.2.3".parse().ok(), secure: false };
+        head.peer =
+            Peer { address: "::ffff:10.1.2.3".parse().ok(), secure: false, tls: Some("1.2") };
         for (operator, key, hit, miss) in [
             ("IpAddress", "aws:SourceIp", "10.1.0.0/16", "10.2.0.0/16"),
             ("Bool", "aws:SecureTransport", "false", "true"),
+            ("NumericLessThan", "s3:TlsVersion", "1.3", "1.2"),
             ("StringLike", "aws:Referer", "http://a.example/*", "http://b.example/*"),
             ("StringEquals", "aws:UserAgent", "client/1", "client/2"),
             ("StringEquals", "aws:username", "u", "v"),

@@ -521,3 +521,30 @@ fn variables_are_bounded() {
     assert_eq!(of(&"a".repeat(VARIABLE_BYTES_MAX)), Verdict::Allow);
     assert_eq!(of(&"a".repeat(VARIABLE_BYTES_MAX + 1)), Verdict::Silent);
 }
+
+#[test]
+fn keys_that_nobody_fills_are_refused_in_new_policies() {
+    let checked = |key: &str| {
+        let text = format!(
+            r#"{{"Statement":{{"Effect":"Deny","Action":"*","Resource":"*","Condition":{{"StringEquals":{{"{key}":"x"}}}}}}}}"#
+        );
+        let policy = Policy::parse_identity(text.as_bytes()).expect(key);
+        policy.check_keys().map(|_| ())
+    };
+    for known in [
+        "s3:TlsVersion",
+        "s3:BucketTag/team",
+        "S3:Prefix",
+        "aws:SourceIp",
+        "aws:PrincipalTag/team",
+        "aws:sourcevpce",
+        "sts:ExternalId",
+    ] {
+        assert_eq!(checked(known), Ok(()), "{known}");
+    }
+    for unknown in ["s3:LocationConstraint", "aws:SourceIP4", "aws:PrincipalTag/", "AWS:UserName2"]
+    {
+        let sentence = checked(unknown).unwrap_err().0;
+        assert!(sentence.contains(&unknown.to_ascii_lowercase()), "{sentence}");
+    }
+}
