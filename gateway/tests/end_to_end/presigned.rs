@@ -64,3 +64,19 @@ fn a_policy_is_content_with_what_is_done_only() {
     // As the policy wants it, the owner of the bucket has the object.
     assert_eq!(world.get("/bucket/k").text(), "x");
 }
+
+#[test]
+fn answers_get_other_headers_from_signers_alone() {
+    let world = World::new();
+    let public = [("x-amz-acl", "public-read"), ("content-type", "text/plain")];
+    assert_eq!(world.client.ask_with("PUT", "/bucket/k", &public, b"x").status, 200);
+    let html = "/bucket/k?response-content-type=text%2Fhtml";
+    let refused = world.plain("GET", html, &[], b"");
+    assert_eq!((refused.status, refused.code().as_str()), (400, "InvalidRequest"));
+    assert_eq!(world.plain("HEAD", html, &[], b"").status, 400);
+    assert_eq!(world.plain("GET", "/bucket/k", &[], b"").headers["content-type"], "text/plain");
+    assert_eq!(world.get(html).headers["content-type"], "text/html");
+    let signed =
+        world.client.presigned("GET", "/bucket/k", &[("response-content-type", "text/html")]);
+    assert_eq!(world.plain("GET", &signed, &[], b"").headers["content-type"], "text/html");
+}
