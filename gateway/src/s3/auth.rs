@@ -116,6 +116,7 @@ fn verify(
             .detail("StringToSign", to_sign)
             .detail("CanonicalRequest", request));
     }
+    cache.keep(claim.access_key, &user.secret, &claim.scope, &key);
     let chain = ChunkChain::new(key, &claim.date, &claim.scope.to_string(), claim.signature);
     let payload = PayloadMode::from_header(head, Some(chain))?;
     Ok(Authenticated { user: Some(user), payload })

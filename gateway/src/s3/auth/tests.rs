@@ -182,6 +182,24 @@ fn what_is_wrong_is_named() {
     assert!(ask(&head("GET", "/", &[HOST])).unwrap().user.is_none());
 }
 
+#[test]
+fn signing_keys_are_kept_of_right_signatures() {
+    let user = User { id: "u".into(), secret: SECRET.into(), ..User::default() };
+    let keys = FixedKeys::default().with(ACCESS_KEY, user);
+    let mut cache = SigningKeys::default();
+    let mut ask = |target: &str| {
+        let code = authenticate(&head("GET", target, &[HOST]), &keys, &mut cache, &["s3"])
+            .map_or_else(|error| error.code.name(), |_| "ok");
+        (code, cache.kept())
+    };
+    let region = |region: &str| PRESIGNED.replace("us-east-1", region);
+    assert_eq!(ask(&region("eu-west-1")), ("SignatureDoesNotMatch", 0));
+    assert_eq!(ask(&region(&"r".repeat(64))), ("SignatureDoesNotMatch", 0));
+    assert_eq!(ask(&region(&"r".repeat(65))), ("AuthorizationQueryParametersError", 0));
+    assert_eq!(ask(PRESIGNED), ("ok", 1));
+    assert_eq!(ask(PRESIGNED), ("ok", 1));
+}
+
 /// The published examples of version 2, with the key of their time.
 #[test]
 fn published_examples_of_version_2() {
