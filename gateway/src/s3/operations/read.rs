@@ -152,7 +152,10 @@ pub(in crate::s3) async fn get(permit: ObjectPermit, call: &mut Call) -> S3Resul
                 announce_expiration(&mut answer, &permit, call, found);
                 return Ok(answer);
             }
-            Err(error) if tries == READS_MAX => return Err(error),
+            // What the client did wrong, or may not, stays so.
+            Err(error) if tries == READS_MAX || !error.code.status().is_server_error() => {
+                return Err(error);
+            }
             Err(error) => {
                 tracing::debug!(%error, "read begins anew");
                 tries += 1;
