@@ -147,6 +147,10 @@ async fn answer(
         let of_sts = STS_ACTIONS.contains(name);
         *named = Named { name, namespace: if of_sts { STS_NAMESPACE } else { IAM_NAMESPACE } };
     }
+    // It would not say which call was meant.
+    if auth::is_version_2(&head)? {
+        return Err(IamError::denied("The calls of IAM and STS are signed with version 4."));
+    }
     let authenticated = service.authenticate(&head, &["iam", "sts", "s3"]).await?;
     let user = authenticated.user.ok_or_else(IamError::no_signature)?;
     let Some(action) = known else { return Err(IamError::not_there(&action)) };

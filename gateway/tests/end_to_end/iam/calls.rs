@@ -221,3 +221,22 @@ fn listings_come_in_pages() {
     let all = root.done("ListPolicies", &[("MaxItems", "1")]);
     assert!(all.text().contains("arn:aws:iam::aws:policy/") && all.element("Marker").is_some());
 }
+
+#[test]
+fn calls_are_signed_with_version_4() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, Key, sign};
+    let world = World::new();
+    let expires = store_shell::clock::timestamp().millis() / 1000 + 60;
+    let key = Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, b"usecret");
+    let to_sign = format!("GET\n\n\n{expires}\n/");
+    let signature = encoded(&STANDARD.encode(sign(&key, to_sign.as_bytes())));
+    let query = format!("AWSAccessKeyId=u&Expires={expires}&Signature={signature}");
+    // The buckets are told: the signature is right.
+    assert_eq!(world.plain("GET", &format!("/?{query}"), &[], b"").status, 200);
+    for action in ["GetCallerIdentity", "CreateAccessKey", "DeleteUser&UserName=x"] {
+        let answer = world.plain("GET", &format!("/?Action={action}&{query}"), &[], b"");
+        assert_eq!((answer.status, answer.code()), (403, DENIED.into()), "{action}");
+    }
+}
