@@ -147,6 +147,10 @@ async fn answer(
         let of_sts = STS_ACTIONS.contains(name);
         *named = Named { name, namespace: if of_sts { STS_NAMESPACE } else { IAM_NAMESPACE } };
     }
+    // It would not say which call was meant.
+    if auth::is_version_2(&head)? {
+        return Err(IamError::denied("The calls of IAM and STS are signed with version 4."));
+    }
     let authenticated = service.authenticate(&head, &["iam", "sts", "s3"]).await?;
     let user = authenticated.user.ok_or_else(IamError::no_signature)?;
     let Some(action) = known else { return Err(IamError::not_there(&action)) };
@@ -154,6 +158,7 @@ async fn answer(
     let access_key = access_key.unwrap_or_default();
     let call = Call { service: service.clone(), head, form, user, access_key };
     call.check_session(action)?;
+    call.check_swift_member(action)?;
     let mut xml = Xml::document();
     xml.open_with(&format!("{action}Response"), &format!("xmlns=\"{}\"", named.namespace));
     xml.open(&format!("{action}Result"));
@@ -319,6 +324,20 @@ impl Call {
         match of_user && !matches!(action, "AssumeRole" | "GetCallerIdentity") {
             false => Ok(()),
             true => Err(self.denied(action, "*")),
+        }
+    }
+
+    /// What a Swift member of an account with full access may not: over IAM she would be more than she is where
+    /// the account is an administrator's, or may yet become one.
+    fn check_swift_member(&self, action: &str) -> IamResult<()> {
+        let account = self.user.member.as_ref().map(|member| &member.account);
+        let Some(account) = account.filter(|account| **account == self.user.id) else {
+            return Ok(());
+        };
+        let ordinary = self.service.keys.account(account).is_some_and(|account| !account.admin);
+        match ordinary || matches!(action, "GetCallerIdentity" | "GetSessionToken") {
+            true => Ok(()),
+            false => Err(self.denied(action, "*")),
         }
     }
 

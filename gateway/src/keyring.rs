@@ -131,7 +131,10 @@ impl KeyRing for FixedKeys {
     }
 
     fn account(&self, id: &str) -> Option<Account> {
-        let user = self.users.values().find(|user| user.id == id)?;
+        let is_root = |user: &&Arc<User>| {
+            user.id == id && user.member.as_ref().is_none_or(|member| member.account != id)
+        };
+        let user = self.users.values().find(is_root)?;
         Some(Account { display_name: user.display_name.clone(), admin: user.admin })
     }
 
@@ -227,7 +230,12 @@ impl KeyRing for ClusterKeys {
     fn account(&self, id: &str) -> Option<Account> {
         let map = self.map.borrow();
         let user = map.users.get(id).filter(|user| !user.suspended)?;
-        Some(Account { display_name: shown_name(id, &user.display_name), admin: user.admin })
+        let member = member_of(id, user);
+        if is_suspended(&map, member.as_ref()) {
+            return None;
+        }
+        let admin = user.admin && member.is_none();
+        Some(Account { display_name: shown_name(id, &user.display_name), admin })
     }
 
     fn seal(&self, access_key: &str, secret: &str) -> Option<Bytes> {
@@ -261,8 +269,7 @@ fn opened(map: &AuthMap) -> Table {
     };
     for (id, user) in map.users.iter().filter(|(_, user)| !user.suspended) {
         let member = member_of(id, user);
-        let owner = member.as_ref().and_then(|member| map.users.get(&member.account));
-        if owner.is_some_and(|owner| owner.suspended) {
+        if is_suspended(map, member.as_ref()) {
             continue;
         }
         for (access_key, key) in user.keys.iter().filter(|(_, key)| !key.disabled) {
@@ -281,6 +288,12 @@ fn opened(map: &AuthMap) -> Table {
         }
     }
     Table { epoch: Some(map.epoch), users }
+}
+
+/// Whether the account that somebody is a member of is suspended, and he with it.
+fn is_suspended(map: &AuthMap, member: Option<&Member>) -> bool {
+    let owner = member.and_then(|member| map.users.get(&member.account));
+    owner.is_some_and(|owner| owner.suspended)
 }
 
 /// What a user of the monitor's map is in the account of another: those are called `ACCOUNT:NAME`, and a cap of
@@ -362,6 +375,7 @@ mod tests {
         let (ann, bob) = (keys.user("ANN").expect("a key"), keys.user("BOB").expect("a key"));
         assert_eq!((ann.id.as_str(), ann.groups(), ann.admin), ("u", ("u", "ann"), false));
         assert_eq!((bob.id.as_str(), bob.groups(), bob.admin), ("u:bob", ("u", "bob"), false));
+        assert_eq!(keys.account("u:bob").map(|account| account.admin), Some(false));
         assert!(ann.member.as_ref().is_some_and(|member| member.admin));
         assert!(bob.member.as_ref().is_some_and(|member| !member.admin));
         assert_eq!(keys.keys_of("u").len(), 1, "members have keys of their own");

@@ -10,12 +10,16 @@ use crate::catalogue::{Bucket, Catalogue, CatalogueError, Commons, Usage};
 use crate::cluster::Cluster;
 use crate::s3::access::rules::document;
 use store_base::bucket::{
-    Answer, Chore, ExpectedDocuments, LIMITS_DOCUMENT, Limits, ListBuckets, Nothing, ReadChore,
-    Refusal, SetDocument, SetLimits, registry_name,
+    Answer, Chore, LIMITS_DOCUMENT, Limits, ListBuckets, Nothing, ReadChore, Refusal, SetDocument,
+    SetLimits, registry_name,
 };
+use store_base::error::Error;
 
 /// Buckets in one page.
 const BUCKETS_PER_PAGE: u32 = 1000;
+
+/// How often a change begins anew when another came before it.
+const CHANGES_MAX: u32 = 10;
 
 /// Whose limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,32 +107,54 @@ impl<C: Cluster> Operator<C> {
         }
     }
 
-    /// Changes the limits of somebody.
+    /// Changes the limits of somebody. Those of a bucket are read again when another operator changed them
+    /// meanwhile; of a user's the last change holds.
     pub async fn change_limits(
         &self,
         whom: &Whom,
-        change: impl FnOnce(&mut Limits),
+        change: impl Fn(&mut Limits),
     ) -> Result<Limits, OperatorError> {
-        let mut limits = self.limits(whom).await?;
-        change(&mut limits);
-        match whom {
+        let mut tries = 1;
+        loop {
+            match self.try_change_limits(whom, &change).await {
+                Err(OperatorError::Catalogue(CatalogueError::Refused(
+                    Refusal::Precondition {},
+                ))) if tries < CHANGES_MAX => tries += 1,
+                changed => return changed,
+            }
+        }
+    }
+
+    async fn try_change_limits(
+        &self,
+        whom: &Whom,
+        change: impl Fn(&mut Limits),
+    ) -> Result<Limits, OperatorError> {
+        let limits = match whom {
             Whom::User(id) => {
+                let mut limits = self.flat.limits(id).await?;
+                change(&mut limits);
                 let set = SetLimits { id: id.clone(), limits };
                 let registry = registry_name(id);
                 let _: Nothing = self.flat.registry(registry, "set_limits", &set).await?;
+                limits
             }
             Whom::Bucket { name, owner } => {
                 let bucket = self.bucket(name, owner).await?;
+                let mut limits = of_bucket(&bucket);
+                change(&mut limits);
+                let before = bucket.documents.get(LIMITS_DOCUMENT).cloned();
                 let set = SetDocument {
                     name: name.clone(),
                     id: bucket.id,
                     document: LIMITS_DOCUMENT.to_owned(),
                     value: limits.document(),
-                    expected: ExpectedDocuments::default(),
+                    expected: [(LIMITS_DOCUMENT.to_owned(), before)].into(),
                 };
                 self.flat.set_document(set).await?;
+                limits
             }
-        }
+        };
         Ok(limits)
     }
 
@@ -154,15 +180,26 @@ impl<C: Cluster> Operator<C> {
             if !bucket.documents.contains_key(document::LIFECYCLE) {
                 continue;
             }
-            let mut chores = Vec::new();
-            for shard in self.flat.heads(&bucket).await?.into_keys() {
-                let read = ReadChore { name: crate::catalogue::chores::LIFECYCLE_WORK.to_owned() };
-                let chore: Answer<Option<Chore>> =
-                    self.flat.shard(&bucket, shard, "chore", &read).await?;
-                chores.push(chore.0.ok().flatten());
+            match self.chores(&bucket).await {
+                // Removed meanwhile.
+                Err(
+                    CatalogueError::Refused(Refusal::NoBucket {})
+                    | CatalogueError::Cluster(Error::NotFound(_)),
+                ) => {}
+                chores => found.push((bucket.name.clone(), chores?)),
             }
-            found.push((bucket.name.clone(), chores));
         }
         Ok(found)
+    }
+
+    async fn chores(&self, bucket: &Bucket) -> Result<Vec<Option<Chore>>, CatalogueError> {
+        let mut chores = Vec::new();
+        for shard in self.flat.heads(bucket).await?.into_keys() {
+            let read = ReadChore { name: crate::catalogue::chores::LIFECYCLE_WORK.to_owned() };
+            let chore: Answer<Option<Chore>> =
+                self.flat.shard(bucket, shard, "chore", &read).await?;
+            chores.push(chore.0.ok().flatten());
+        }
+        Ok(chores)
     }
 }

@@ -262,8 +262,8 @@ impl Service {
         body: &mut Option<Incoming>,
         pace_out: &mut Pace,
     ) -> (Operation, Call, S3Result<Answer>) {
-        let routed = router::route(&head);
-        let operation = routed.as_ref().map_or(Operation::Unknown, |operation| *operation);
+        let mut routed = router::route(&head);
+        let mut operation = routed.as_ref().map_or(Operation::Unknown, |operation| *operation);
         let (caller, payload) = (Caller::Anonymous, PayloadMode::Unsigned);
         let mut call = Call {
             service: self.clone(),
@@ -278,6 +278,14 @@ impl Service {
         // A browser asks before it has what the signature is made of.
         if operation != Operation::PreflightRequest {
             let authenticated = self.authenticate(&call.head, &["s3"]).await;
+            if authenticated.as_ref().is_ok_and(|authenticated| authenticated.user.is_some()) {
+                if let Err(error) = auth::take_signed_headers(&mut call.head) {
+                    return (operation, call, Err(error));
+                }
+                // The source of a copy may be among them.
+                routed = router::route(&call.head);
+                operation = routed.as_ref().map_or(Operation::Unknown, |operation| *operation);
+            }
             match (authenticated, routed) {
                 (Err(error), _) | (Ok(_), Err(error)) => return (operation, call, Err(error)),
                 (Ok(authenticated), Ok(_)) => {

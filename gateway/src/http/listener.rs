@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ProtocolVersion;
 
 /// Most bytes of a request's head.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -61,6 +62,8 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     /// Whether the connection is encrypted.
     pub secure: bool,
+    /// With which version of TLS, where it is we who encrypt it.
+    pub tls: Option<&'static str>,
 }
 
 /// An accepted connection on its way to a shard.
@@ -162,17 +165,30 @@ where
     F: Future<Output = Response<ResponseBody>> + 'static,
 {
     let Accepted { stream, _place, _count } = accepted;
-    let peer =
-        Peer { address: stream.peer_addr().ok().map(|peer| peer.ip()), secure: tls.is_some() };
+    let address = stream.peer_addr().ok().map(|peer| peer.ip());
+    let peer = Peer { address, secure: tls.is_some(), tls: None };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "connection is gone already");
         return;
     }
     let Some(tls) = tls else { return converse(stream, peer, handler, shutdown).await };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => converse(stream, peer, handler, shutdown).await,
+        Ok(Ok(stream)) => {
+            let peer =
+                Peer { tls: stream.get_ref().1.protocol_version().and_then(version), ..peer };
+            converse(stream, peer, handler, shutdown).await
+        }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+}
+
+/// As conditions of policies write a version of TLS.
+fn version(version: ProtocolVersion) -> Option<&'static str> {
+    match version {
+        ProtocolVersion::TLSv1_2 => Some("1.2"),
+        ProtocolVersion::TLSv1_3 => Some("1.3"),
+        _ => None,
     }
 }
 

@@ -86,6 +86,8 @@ pub fn origin(peer: Peer, headers: &HeaderMap, trusted: &[Network]) -> Peer {
     let protocol = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
     if let Some(protocol) = protocol {
         origin.secure = protocol.trim().eq_ignore_ascii_case("https");
+        // The proxy does not tell with which version its client came.
+        origin.tls = None;
     }
     origin
 }
@@ -123,7 +125,7 @@ mod tests {
     }
 
     fn from(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
-        let peer = Peer { address: peer.parse().ok(), secure: false };
+        let peer = Peer { address: peer.parse().ok(), secure: false, tls: None };
         let mut headers = HeaderMap::new();
         for value in forwarded {
             headers.append("x-forwarded-for", value.parse().expect("a value"));
@@ -159,13 +161,16 @@ mod tests {
     fn the_clients_own_encryption_counts() {
         let trusted = ["10.0.0.1".parse().expect("one")];
         let secure = |peer: &str, secure: bool, protocol: Option<&str>| {
-            let peer = Peer { address: peer.parse().ok(), secure };
+            let peer = Peer { address: peer.parse().ok(), secure, tls: secure.then_some("1.3") };
             let protocol = protocol.map(|text| text.parse().expect("a value"));
             let headers: HeaderMap = protocol
                 .map(|value| (http::HeaderName::from_static("x-forwarded-proto"), value))
                 .into_iter()
                 .collect();
-            origin(peer, &headers, &trusted).secure
+            let origin = origin(peer, &headers, &trusted);
+            // What a proxy says of its client's encryption has no version.
+            assert_eq!(origin.tls.is_some(), peer.tls.is_some() && headers.is_empty());
+            origin.secure
         };
         assert!(secure("10.0.0.1", false, Some("https")));
         assert!(!secure("10.0.0.2", false, Some("https")));

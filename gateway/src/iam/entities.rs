@@ -122,7 +122,11 @@ const POLICY_ACTIONS: [&str; 4] =
 async fn root(call: &Call, account: &str, action: &str, named: bool) -> IamResult<Subject> {
     let entity = find(call, account, Kind::User {}, "").await?.unwrap_or_default();
     let subject = Subject { account: account.to_owned(), kind: Kind::User {}, entity };
-    let own = call.is_root() && account == call.account();
+    // A key of the root user would outlive the place of a Swift member, and be more than hers where he is an
+    // administrator.
+    let own = call.is_root()
+        && account == call.account()
+        && (call.user.member.is_none() || action == "GetUser");
     let administers = call.user.admin && call.is_root();
     let of_policies = POLICY_ACTIONS.contains(&action);
     if !own && !(administers && (of_policies || action == "GetUser")) {

@@ -203,7 +203,13 @@ pub(super) async fn list(call: &Call, xml: &mut Xml) -> IamResult<()> {
     Ok(())
 }
 
-async fn attach(call: &Call, kind: Kind, action: &str) -> IamResult<()> {
+/// Attaches a policy to somebody, or detaches it.
+async fn change(
+    call: &Call,
+    kind: Kind,
+    action: &str,
+    change: impl FnOnce(Kind, String, String, Option<String>) -> Change,
+) -> IamResult<()> {
     call.required(parameter(kind))?;
     let found = subject(call, kind, action).await?;
     check_member(&found)?;
@@ -212,8 +218,17 @@ async fn attach(call: &Call, kind: Kind, action: &str) -> IamResult<()> {
         Named::Own(policy) => Some(policy.name),
         Named::Builtin(..) => None,
     };
-    let name = found.entity.name;
-    call.change(&found.account, Change::Attach { kind, name, arn, policy }).await
+    call.change(&found.account, change(kind, found.entity.name, arn, policy)).await
+}
+
+async fn attach(call: &Call, kind: Kind, action: &str) -> IamResult<()> {
+    let attach = |kind, name, arn, policy| Change::Attach { kind, name, arn, policy };
+    change(call, kind, action, attach).await
+}
+
+async fn detach(call: &Call, kind: Kind, action: &str) -> IamResult<()> {
+    let detach = |kind, name, arn, policy| Change::Detach { kind, name, arn, policy };
+    change(call, kind, action, detach).await
 }
 
 fn check_member(found: &super::entities::Subject) -> IamResult<()> {
@@ -223,19 +238,6 @@ fn check_member(found: &super::entities::Subject) -> IamResult<()> {
             Err(IamError::unmodifiable("The root user of an account has inline policies only."))
         }
     }
-}
-
-async fn detach(call: &Call, kind: Kind, action: &str) -> IamResult<()> {
-    call.required(parameter(kind))?;
-    let found = subject(call, kind, action).await?;
-    check_member(&found)?;
-    let arn = call.required("PolicyArn")?.to_owned();
-    let policy = match find(call, &arn).await? {
-        Named::Own(policy) => Some(policy.name),
-        Named::Builtin(..) => None,
-    };
-    let name = found.entity.name;
-    call.change(&found.account, Change::Detach { kind, name, arn, policy }).await
 }
 
 async fn list_attached(call: &Call, xml: &mut Xml, kind: Kind, action: &str) -> IamResult<()> {

@@ -10,7 +10,7 @@ use store_base::identity::{Change, Kind};
 
 /// Checks a document for what it is.
 pub(super) fn check_document(document: &str) -> IamResult<()> {
-    match Policy::parse_identity(document.as_bytes()) {
+    match Policy::parse_identity(document.as_bytes()).and_then(Policy::check_keys) {
         Ok(_) => Ok(()),
         Err(error) => Err(IamError::malformed_policy(error.0)),
     }

@@ -20,7 +20,7 @@ pub(super) const SESSION_SECS_MAX: u32 = 12 * 3600;
 const DESCRIPTION_BYTES_MAX: usize = 1000;
 
 fn trust(document: &str) -> IamResult<String> {
-    match Policy::parse_trust(document.as_bytes()) {
+    match Policy::parse_trust(document.as_bytes()).and_then(Policy::check_keys) {
         Ok(_) => Ok(document.to_owned()),
         Err(error) => Err(IamError::malformed_policy(error.0)),
     }

@@ -40,7 +40,7 @@ fn session_policy(call: &Call) -> IamResult<String> {
     if text.len() > POLICY_BYTES_MAX {
         return Err(IamError::packed_policy());
     }
-    match Policy::parse_identity(text.as_bytes()) {
+    match Policy::parse_identity(text.as_bytes()).and_then(Policy::check_keys) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(IamError::malformed_policy(error.0)),
     }
@@ -66,7 +66,12 @@ fn write(xml: &mut Xml, given: &Credentials) {
 }
 
 /// Whether the role may be assumed by the caller.
-fn check_trust(call: &Call, role: &Entity, arn: &str, context: &Context) -> IamResult<()> {
+fn check_trust(
+    call: &Call,
+    (account, role): (&str, &Entity),
+    arn: &str,
+    context: &Context,
+) -> IamResult<()> {
     let denied = || call.denied("sts:AssumeRole", arn);
     // What cannot be read may deny.
     let trust = Policy::parse_trust(role.trust.as_bytes()).map_err(|_| denied())?;
@@ -75,14 +80,13 @@ fn check_trust(call: &Call, role: &Entity, arn: &str, context: &Context) -> IamR
     let identity = call.identity();
     let may = match trust.finding(&question) {
         Finding::Deny | Finding::Silent => false,
-        // Who is named needs no policy of his own.
-        Finding::Allow(Reach::Named | Reach::Session) => identity.is_none_or(|identity| {
-            let said = identity.says(&question);
-            !said.denies && said.session_allows
-        }),
-        Finding::Allow(Reach::Account | Reach::Everybody) => {
-            identity.is_none_or(|identity| identity.lets(&question))
-        }
+        // Who is named needs no policy of his own, where his account is the role's.
+        Finding::Allow(Reach::Named | Reach::Session) if account == call.account() => identity
+            .is_none_or(|identity| {
+                let said = identity.says(&question);
+                !said.denies && said.session_allows
+            }),
+        Finding::Allow(_) => identity.is_none_or(|identity| identity.lets(&question)),
     };
     if may { Ok(()) } else { Err(denied()) }
 }
@@ -108,7 +112,7 @@ pub(super) async fn assume_role(call: &Call, xml: &mut Xml) -> IamResult<()> {
     if let Some(id) = call.value("ExternalId") {
         context.add("sts:ExternalId", id);
     }
-    check_trust(call, &role, arn, &context)?;
+    check_trust(call, (account, &role), arn, &context)?;
     let chained = call.user.is_session();
     let max = if chained { ROLE_SECS } else { role.session_secs_max.min(SESSION_SECS_MAX) };
     let secs = duration(call, ROLE_SECS.min(max), max)?;

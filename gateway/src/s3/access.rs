@@ -27,10 +27,12 @@ use crate::catalogue::{Bucket, CatalogueError};
 use crate::iam::identity::Identity;
 use crate::keyring::User;
 use bytes::Bytes;
+pub use context::Document;
 use decide::{Asked, Existing};
 use needs::{Need, Right, Scope};
 use rules::Rules;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use store_base::bucket::{Found, Read, Refusal, Version};
@@ -71,6 +73,8 @@ struct Target {
     rules: Rc<Rules>,
     /// Looked up here, so that no way to sign a request goes past them.
     identity: Option<Arc<Identity>>,
+    /// What the body asks for, where it was read before the decision.
+    document: Option<Document>,
 }
 
 /// What was seen on the way to a decision that the record of the request wants to know.
@@ -170,8 +174,7 @@ pub async fn keys(call: &Call, operation: Operation) -> S3Result<KeysPermit> {
         return mismatch(operation);
     };
     let target = Target::of(call).await?;
-    let by_acl = target.rules.policy.is_none() && target.identity.is_none();
-    if by_acl && !target.decide(call, need, None, None) {
+    if target.is_by_acl() && !target.decide(call, need, None, None) {
         return denied();
     }
     Ok(KeysPermit { target, need })
@@ -212,7 +215,7 @@ impl Target {
             Caller::User(user) if user.identity.is_some() => user.identity.clone(),
             Caller::User(user) => call.service.identities.of_root(&call.service, &user.id).await?,
         };
-        Ok(Target { bucket, rules, identity })
+        Ok(Target { bucket, rules, identity, document: None })
     }
 
     fn decide(
@@ -257,16 +260,24 @@ impl Target {
     }
 
     /// What a write does beside writing: members need leave for it, and root users must not be denied it.
-    fn beside(&self, call: &Call, action: &'static str, key: Option<&str>) -> S3Result<()> {
+    /// `document` is what no header says of it.
+    fn beside(
+        &self,
+        call: &Call,
+        action: &'static str,
+        key: Option<&str>,
+        document: Option<&Document>,
+    ) -> S3Result<()> {
         let Some(identity) = &self.identity else { return Ok(()) };
-        if identity.member.is_some() {
-            return self.also(call, action, key);
+        let (need, mut context) = (Need { action, right: Right::Owner }, self.context(call));
+        if let Some(document) = document {
+            document.add_to(&mut context, call.head.now_ms);
         }
-        let (need, context) = (Need { action, right: Right::Owner }, self.context(call));
-        match self.ask(call, need, key, None, &context, decide::denies_by_himself) {
-            false => Ok(()),
-            true => denied(),
-        }
+        let allowed = self.ask(call, need, key, None, &context, |asked| match identity.member {
+            Some(_) => decide::decide(asked, &self.rules),
+            None => !decide::denies_by_himself(asked),
+        });
+        if allowed { Ok(()) } else { denied() }
     }
 
     fn bypass(&self, call: &Call, key: Option<&str>) -> S3Result<bool> {
@@ -287,7 +298,20 @@ impl Target {
 
     fn context(&self, call: &Call) -> Context {
         let region = &call.service.settings.region;
-        context::of_request(&call.head, &call.caller, &self.bucket.owner, region)
+        let (head, owner) = (&call.head, &self.bucket.owner);
+        let mut context = context::of_request(head, &call.caller, owner, region);
+        for (name, value) in &self.rules.tags {
+            context.add(&format!("s3:BucketTag/{name}"), value);
+        }
+        if let Some(document) = &self.document {
+            document.add_to(&mut context, head.now_ms);
+        }
+        context
+    }
+
+    /// Whether no policy has a word in it.
+    fn is_by_acl(&self) -> bool {
+        self.rules.policy.is_none() && self.identity.is_none()
     }
 
     fn ask<T>(
@@ -352,7 +376,13 @@ impl Permit {
 
     /// Denies what a write does beside writing, where a policy of who asks has a word in it.
     pub fn beside(&self, call: &Call, action: &'static str) -> S3Result<()> {
-        self.target.beside(call, action, call.head.target.key.as_deref())
+        self.target.beside(call, action, call.head.target.key.as_deref(), None)
+    }
+
+    /// As [`Permit::beside`], of tags that a copy takes with it.
+    pub fn beside_tags(&self, call: &Call, tags: &BTreeMap<String, String>) -> S3Result<()> {
+        let (action, key) = ("s3:PutObjectTagging", call.head.target.key.as_deref());
+        self.target.beside(call, action, key, Some(&Document::Tags(tags.clone())))
     }
 
     /// Its rules.
@@ -362,6 +392,17 @@ impl Permit {
 }
 
 impl ObjectPermit {
+    /// Whether the decision hangs on what the body of the request says.
+    pub fn is_about_body(&self) -> bool {
+        !self.target.is_by_acl()
+    }
+
+    /// With what the body says, for the policies.
+    pub fn with(mut self, document: Document) -> ObjectPermit {
+        self.target.document = Some(document);
+        self
+    }
+
     /// The object, if there is one and the caller may have it. Errors: `AccessDenied`; `NoSuchKey`, but to
     /// those only who may list the bucket.
     pub async fn read(&self, call: &Call, body: bool) -> S3Result<Admitted> {
@@ -392,6 +433,20 @@ impl ObjectPermit {
         let existing = Existing::of(&found);
         match self.target.decide(call, self.need, Some(key), Some(&existing)) {
             true => Ok(Admitted { bucket: self.target.bucket.clone(), found, version }),
+            false => denied(),
+        }
+    }
+
+    /// Denies the tags of an object that was read to who may not read those.
+    pub fn tags(&self, call: &Call, found: &Found) -> S3Result<()> {
+        let action = match self.version {
+            Some(_) => "s3:GetObjectVersionTagging",
+            None => "s3:GetObjectTagging",
+        };
+        let key = std::str::from_utf8(&self.key).map_err(|_| Code::InvalidURI)?;
+        let (need, object) = (Need { action, ..needs::SOURCE }, Existing::of(found));
+        match self.target.decide(call, need, Some(key), Some(&object)) {
+            true => Ok(()),
             false => denied(),
         }
     }

@@ -75,9 +75,7 @@ pub fn authenticate(
         return verify(head, &claim, keys, cache, services);
     }
     match authorization {
-        None if head.query.has("Signature") || head.query.has("AWSAccessKeyId") => {
-            v2::presigned(head, keys)
-        }
+        None if is_version_2(head)? => v2::presigned(head, keys),
         None => Ok(Authenticated { user: None, payload: PayloadMode::from_header(head, None)? }),
         Some(value) if value.starts_with("AWS ") => v2::header(head, value, keys),
         Some(value) => {
@@ -85,6 +83,15 @@ pub fn authenticate(
             verify(head, &claim, keys, cache, services)
         }
     }
+}
+
+/// Whether a request is signed with version 2, which leaves out most of the query and all of the body.
+pub fn is_version_2(head: &Head) -> S3Result<bool> {
+    Ok(match head.header("authorization")? {
+        Some(value) => value.starts_with("AWS "),
+        None if head.query.has("X-Amz-Signature") || head.query.has("X-Amz-Algorithm") => false,
+        None => head.query.has("Signature") || head.query.has("AWSAccessKeyId"),
+    })
 }
 
 fn verify(
@@ -116,9 +123,20 @@ fn verify(
             .detail("StringToSign", to_sign)
             .detail("CanonicalRequest", request));
     }
+    cache.keep(claim.access_key, &user.secret, &claim.scope, &key);
     let chain = ChunkChain::new(key, &claim.date, &claim.scope.to_string(), claim.signature);
     let payload = PayloadMode::from_header(head, Some(chain))?;
     Ok(Authenticated { user: Some(user), payload })
+}
+
+/// Makes of a request with a right signature in its query the one that was signed: its `x-amz-` parameters become
+/// headers. Errors: `InvalidArgument` for what can be no header.
+pub fn take_signed_headers(head: &mut Head) -> S3Result<()> {
+    let in_query = head.query.has("X-Amz-Signature") || head.query.has("Signature");
+    match in_query && !head.headers.contains_key("authorization") {
+        true => presigned::take_headers(head),
+        false => Ok(()),
+    }
 }
 
 /// The user of an access key. Credentials for a while come with their token, others without one.

@@ -362,7 +362,8 @@ fn decoded(
 fn chunked_bodies() {
     let signature = "0".repeat(64);
     let signed = format!(
-        "5;chunk-signature={signature}\r\nhello\r\n3;chunk-signature={signature}\r\nyou\r\n0;chunk-signature={signature}\r\nx-amz-checksum-crc32:y/Q5Jg==\r\nx-amz-trailer-signature:{signature}\r\n\r\n"
+        "2000;chunk-signature={signature}\r\n{}\r\n3;chunk-signature={signature}\r\nyou\r\n0;chunk-signature={signature}\r\nx-amz-checksum-crc32:y/Q5Jg==\r\nx-amz-trailer-signature:{signature}\r\n\r\n",
+        "hello, y".repeat(1024)
     );
     let unsigned = "5\r\nhello\r\n00000003\r\nyou\r\n0\r\nx-amz-checksum-crc32:y/Q5Jg==\r\n\r\n";
     let mode = |name: &str| {

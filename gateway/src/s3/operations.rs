@@ -29,7 +29,7 @@ pub(super) use lock::bypass;
 pub(super) use read::no_such_key;
 pub(super) use versioning::{is_marker, named as named_version};
 
-use super::access;
+use super::access::{self, Admitted, Document, ObjectPermit};
 use super::error::{Code, S3Result};
 use super::router::Operation;
 use super::{Answer, Call, Caller};
@@ -37,6 +37,27 @@ use hyper::body::Incoming;
 
 /// Most bytes of a document that is no list.
 const DOCUMENT_BYTES_MAX: usize = 64 << 10;
+
+/// The object of a request whose body says what is to become of it, and what the body says. Policies are asked when
+/// both are known; where none has a word in it, who is refused is so before his body is read.
+async fn read_described<T>(
+    permit: ObjectPermit,
+    call: &mut Call,
+    parse: impl FnOnce(&[u8]) -> S3Result<(T, Document)>,
+) -> S3Result<(ObjectPermit, Admitted, T)> {
+    let before = match permit.is_about_body() {
+        true => None,
+        false => Some(permit.read(call, false).await?),
+    };
+    let body = call.document(DOCUMENT_BYTES_MAX).await?;
+    let (said, document) = parse(&body)?;
+    let permit = permit.with(document);
+    let admitted = match before {
+        Some(admitted) => admitted,
+        None => permit.read(call, false).await?,
+    };
+    Ok((permit, admitted, said))
+}
 
 /// Runs the operation of a request. What is left of the body is handed back through `unread`.
 pub(super) async fn dispatch(

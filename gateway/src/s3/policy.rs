@@ -32,6 +32,16 @@ use std::collections::BTreeMap;
 /// Most bytes of a bucket's policy.
 pub const POLICY_BYTES_MAX: usize = 20 << 10;
 
+/// Most bytes of a key's values that texts of a policy are compared with. Of a longer one nobody knows what it says:
+/// it is allowed to nobody and denied to everybody.
+const COMPARED_BYTES_MAX: usize = 4 << 10;
+
+/// Longest value that a variable stands for; a longer one counts as absent.
+const VARIABLE_BYTES_MAX: usize = 1 << 10;
+
+/// Most variables of a policy.
+const VARIABLES_MAX: usize = 32;
+
 /// Why a document is no policy: the sentence for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -79,6 +89,12 @@ impl Context {
         self.values.insert(key.to_ascii_lowercase(), vec![value.into()]);
     }
 
+    /// Takes back all keys whose names begin so.
+    pub fn forget(&mut self, prefix: &str) {
+        let prefix = prefix.to_ascii_lowercase();
+        self.values.retain(|key, _| !key.starts_with(&prefix));
+    }
+
     /// The values of a key, `None` if it is not there. `key` is lower case.
     fn values(&self, key: &str) -> Option<&[String]> {
         self.values.get(key).map(Vec::as_slice)
@@ -87,7 +103,7 @@ impl Context {
     /// The value of a key that has exactly one, for variables.
     fn single(&self, key: &str) -> Option<&str> {
         match self.values(&key.to_ascii_lowercase()) {
-            Some([value]) => Some(value),
+            Some([value]) if value.len() <= VARIABLE_BYTES_MAX => Some(value),
             _ => None,
         }
     }
@@ -177,6 +193,18 @@ impl Policy {
         parse::trust(document)
     }
 
+    /// Refuses condition keys that no request ever has: one that was meant to deny by such a key would deny nothing.
+    /// For new policies; those that are kept already go on as they are.
+    pub fn check_keys(self) -> Result<Policy, PolicyError> {
+        let mut keys = self.statements.iter().flat_map(|statement| &statement.conditions);
+        match keys.find(|condition| !actions::is_filled(&condition.key)) {
+            None => Ok(self),
+            Some(Condition { key, .. }) => {
+                Err(PolicyError(format!("Requests have no condition key {key} here")))
+            }
+        }
+    }
+
     /// What the policy says.
     pub fn verdict(&self, question: &Question<'_>) -> Verdict {
         match self.finding(question) {
@@ -228,7 +256,20 @@ impl Statement {
         }) && self
             .resources
             .holds(|resources| resources.iter().any(|resource| resource.matches(question)))
-            && self.conditions.iter().all(|condition| condition.holds(context));
+            && self.conditions.iter().all(|condition| match condition.is_beyond(context) {
+                true => !self.allows,
+                false => condition.holds(context),
+            });
         applies.then_some(reach)
+    }
+
+    /// How many variables it has.
+    fn variables(&self) -> usize {
+        let (Listed::These(resources) | Listed::AllBut(resources)) = &self.resources;
+        let of_resources = resources.iter().map(|resource| match resource {
+            Resource::Any => 0,
+            Resource::S3(pattern) | Resource::Other(pattern) => pattern.variables(),
+        });
+        of_resources.chain(self.conditions.iter().map(Condition::variables)).sum()
     }
 }

@@ -106,12 +106,17 @@ const OBJECT_SUBRESOURCES: &[&str] = &[
 
 /// The subresource that the query names, if any.
 pub fn subresource(head: &Head) -> Option<&'static str> {
+    subresources(head).next()
+}
+
+/// All subresources that the query names.
+pub fn subresources(head: &Head) -> impl Iterator<Item = &'static str> {
     let known = match (&head.target.bucket, &head.target.key) {
-        (None, _) => return None,
+        (None, _) => &[],
         (_, None) => BUCKET_SUBRESOURCES,
         (_, Some(_)) => OBJECT_SUBRESOURCES,
     };
-    known.iter().copied().find(|name| head.query.has(name))
+    known.iter().copied().filter(|name| head.query.has(name))
 }
 
 /// The operation of a request.

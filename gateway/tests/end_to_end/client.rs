@@ -65,6 +65,18 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes))
 }
 
+/// As in a query.
+pub(crate) fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
 /// A request that is signed and can be sent.
 pub(crate) struct Signed {
     pub head: String,
@@ -109,11 +121,7 @@ impl Client {
         let scope = format!("{}/us-east-1/s3/aws4_request", &date[..8]);
         let to_sign =
             format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256(canonical.as_bytes()));
-        let key = ["us-east-1", "s3", "aws4_request"]
-            .iter()
-            .fold(hmac(format!("AWS4{}", self.secret).as_bytes(), &date[..8]), |key, step| {
-                hmac(&key, step)
-            });
+        let key = self.signing_key(&date);
         let signature = hex::encode(hmac(&key, &to_sign));
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
         all.iter().for_each(|(n, v)| head.push_str(&format!("{n}: {v}\r\n")));
@@ -125,6 +133,45 @@ impl Client {
             head.push_str(&format!("content-length: {}\r\n", body.len()));
         }
         Signed { head, key, scope, date, signature }
+    }
+
+    /// The target of a presigned URL with these parameters, which are in the order of their names.
+    pub(crate) fn presigned(
+        &self,
+        method: &str,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> String {
+        let date = store_gateway::s3::dates::compact(store_shell::clock::timestamp().millis());
+        let scope = format!("{}/us-east-1/s3/aws4_request", &date[..8]);
+        let credential = format!("{}/{scope}", self.access_key);
+        let of_signature = [
+            ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
+            ("X-Amz-Credential", &credential),
+            ("X-Amz-Date", &date),
+            ("X-Amz-Expires", "600"),
+            ("X-Amz-SignedHeaders", "host"),
+        ];
+        let query: Vec<String> = of_signature
+            .iter()
+            .chain(parameters)
+            .map(|(name, value)| format!("{name}={}", encoded(value)))
+            .collect();
+        let query = query.join("&");
+        let canonical =
+            format!("{method}\n{path}\n{query}\nhost:{}\n\nhost\nUNSIGNED-PAYLOAD", self.address);
+        let to_sign =
+            format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256(canonical.as_bytes()));
+        let signature = hex::encode(hmac(&self.signing_key(&date), &to_sign));
+        format!("{path}?{query}&X-Amz-Signature={signature}")
+    }
+
+    fn signing_key(&self, date: &str) -> Vec<u8> {
+        ["us-east-1", "s3", "aws4_request"]
+            .iter()
+            .fold(hmac(format!("AWS4{}", self.secret).as_bytes(), &date[..8]), |key, step| {
+                hmac(&key, step)
+            })
     }
 
     pub(crate) fn ask(&self, method: &str, target: &str, body: &[u8]) -> Answer {

@@ -9,10 +9,12 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use store_base::bucket::{AddKey, KEYS_OBJECT};
 use store_base::codec::Encode;
 use store_base::op::Op;
-use store_gateway::cluster::{Cluster, DATA_POOL, META_POOL};
+use store_gateway::cluster::{Cluster, DATA_POOL, INDEX_POOL, META_POOL};
 use store_gateway::crypt::ring::new_key;
 use store_gateway::keyring::{FixedKeys, KeyRing};
 
@@ -344,7 +346,6 @@ fn keys_are_changed_and_old_ones_stay() {
 fn version_of(world: &World, key: &'static str) -> u32 {
     use store_base::bucket::{Answer, Found, KeyHolder, Read};
     use store_base::codec::Decode;
-    use store_gateway::cluster::INDEX_POOL;
     let read = Read { key: Bytes::from_static(key.as_bytes()), body: false, version: None };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for shard in world.cluster.names(INDEX_POOL) {
@@ -387,4 +388,25 @@ fn swift_shares_what_the_cluster_has_keys_for() {
     assert_eq!(put.status, 201, "{}", put.text());
     assert!(get("s").body == body && world.get("/bucket/s").body == body);
     assert_eq!(world.get("/bucket/s").headers[MANAGED.0], "AES256");
+}
+
+#[test]
+fn a_wrong_key_is_refused_at_the_first_reading() {
+    let world = World::new();
+    let put = world.with_headers("PUT", "/bucket/k", &customer(1, false), b"body");
+    assert_eq!(put.status, 200, "{}", put.text());
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counted = reads.clone();
+    world.fail(move |pool, _, ops| {
+        let of_object = |op: &Op| matches!(op, Op::Exec { method, .. } if method == "read");
+        if pool == INDEX_POOL && ops.iter().any(of_object) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    });
+    for (byte, status) in [(1, 200), (2, 400)] {
+        let got = world.with_headers("GET", "/bucket/k", &customer(byte, false), b"");
+        assert_eq!(got.status, status, "{}", got.text());
+        assert_eq!(reads.swap(0, Ordering::Relaxed), 1, "{status}");
+    }
 }

@@ -4,7 +4,7 @@
 mod calls;
 mod sts;
 
-use crate::client::{Answer, Client, Hash, read_answer};
+use crate::client::{Answer, Client, Hash, encoded, read_answer};
 use crate::swift::Swift;
 use crate::{World, shared};
 use std::io::Write;
@@ -20,17 +20,6 @@ const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded")
 struct Signer {
     client: Client,
     token: Option<String>,
-}
-
-fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }
 
 impl Signer {

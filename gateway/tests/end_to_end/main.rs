@@ -6,6 +6,7 @@
 mod access;
 mod client;
 mod conformance;
+mod decisions;
 mod encryption;
 mod forms;
 mod iam;
@@ -14,6 +15,7 @@ mod kms;
 mod lifecycle;
 mod logging;
 mod notify;
+mod presigned;
 mod quota;
 mod swift;
 mod swift_access;

@@ -5,7 +5,7 @@ use store_base::bucket::Limits;
 use store_gateway::operator::{Operator, Whom};
 
 impl World {
-    fn limit(&self, whom: &Whom, change: impl FnOnce(&mut Limits)) {
+    fn limit(&self, whom: &Whom, change: impl Fn(&mut Limits)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let operator = Operator::new(self.cluster.clone());
         runtime.block_on(operator.change_limits(whom, change)).unwrap();
@@ -33,7 +33,7 @@ fn bucket() -> Whom {
     Whom::Bucket { name: "bucket".into(), owner: "u".into() }
 }
 
-fn quota(objects_max: u64, bytes_max: u64) -> impl FnOnce(&mut Limits) {
+fn quota(objects_max: u64, bytes_max: u64) -> impl Fn(&mut Limits) {
     move |limits| *limits = Limits { quota: true, objects_max, bytes_max, ..*limits }
 }
 
@@ -158,4 +158,47 @@ fn limits_of_a_bucket_are_its_owners() {
     let lines = runtime.block_on(operator.buckets(Some("u".into()))).unwrap();
     assert_eq!((lines.len(), lines[0].usage.objects, lines[0].usage.bytes), (1, 1, 5));
     assert!(runtime.block_on(operator.buckets(Some("v".into()))).unwrap().is_empty());
+}
+
+#[test]
+fn changes_of_a_bucket_by_two_operators_both_hold() {
+    let world = World::new();
+    let between = std::cell::Cell::new(true);
+    world.limit(&bucket(), |limits| {
+        // Another operator is quicker, once.
+        if between.replace(false) {
+            std::thread::scope(|scope| {
+                let other = || world.limit(&bucket(), |limits| limits.request_rate = 7);
+                scope.spawn(other).join().unwrap();
+            });
+        }
+        limits.bytes_max = 9;
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let limits = runtime.block_on(Operator::new(world.cluster.clone()).limits(&bucket())).unwrap();
+    assert_eq!((limits.bytes_max, limits.request_rate), (9, 7));
+}
+
+#[test]
+fn workers_are_shown_though_a_bucket_goes_meanwhile() {
+    let world = World::new();
+    let rules = "<LifecycleConfiguration><Rule><ID>r</ID><Status>Enabled</Status><Filter><Prefix>x</Prefix></Filter><Expiration><Days>9</Days></Expiration></Rule></LifecycleConfiguration>";
+    assert_eq!(world.client.ask("PUT", "/second", b"").status, 200);
+    for bucket in ["bucket", "second"] {
+        let put = world.client.ask("PUT", &format!("/{bucket}?lifecycle="), rules.as_bytes());
+        assert_eq!(put.status, 200, "{}", put.text());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let shown = || {
+        let found = runtime.block_on(Operator::new(world.cluster.clone()).lifecycle()).unwrap();
+        found.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(), ["bucket", "second"]);
+    let gone = AtomicBool::new(false);
+    world.fail(move |_, _, ops| {
+        let asks = |op: &Op| matches!(op, Op::Exec { method, .. } if method == "chore");
+        let first = ops.iter().any(asks) && !gone.swap(true, Ordering::Relaxed);
+        first.then(|| Error::NotFound("no such object".into()))
+    });
+    assert_eq!(shown(), ["second"]);
 }

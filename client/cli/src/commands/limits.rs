@@ -1,5 +1,6 @@
 //! `object quota` and `object qos`: what users and buckets of the gateways may have, and how fast.
 
+use super::{command, items};
 use crate::cluster::Connection;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -30,9 +31,9 @@ pub(crate) enum QuotaCommand {
         of: Of,
         /// Bytes of all objects, as 10GiB; 0 for no bound
         size: ByteSize,
-        /// And so many objects at most; older versions count
-        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-        objects: u64,
+        /// And so many objects at most, older versions included; 0 for no bound. Stays as it is if not given
+        #[arg(long, value_name = "NUMBER")]
+        objects: Option<u64>,
     },
     /// Show it
     Get(Of),
@@ -75,6 +76,45 @@ impl Of {
     }
 }
 
+impl Of {
+    /// Whose limits are to be set: somebody's who is there. What was set for somebody who is gone can still be seen
+    /// and taken back.
+    async fn there(self, connection: &Connection) -> Result<Whom, Failure> {
+        if self.bucket.is_none() {
+            let users = connection.command(command("user ls", [])).await?;
+            let names: Vec<&str> = items(&users, "").iter().filter_map(Value::as_str).collect();
+            let info = match names.contains(&self.name.as_str()) {
+                true => {
+                    let args = [("user", Some(json!(self.name)))];
+                    Some(connection.command(command("user info", args)).await?)
+                }
+                false => None,
+            };
+            check(&self.name, &names, info.as_ref())?;
+        }
+        Ok(self.whom())
+    }
+}
+
+/// Whether limits of somebody limit anything, by who is there and what is known of him.
+fn check(who: &str, names: &[&str], info: Option<&Value>) -> Result<(), Failure> {
+    let Some(info) = info else {
+        // An account may have members and no user of its own.
+        let is_member =
+            |name: &&str| name.split_once(':').is_some_and(|(account, _)| account == who);
+        return match names.iter().any(is_member) {
+            true => Ok(()),
+            false => Err(Failure::not_found(format!("there is no user {who}"))),
+        };
+    };
+    match who.split_once(':') {
+        Some((account, _)) if info["caps"]["swift"] == "full" => Err(Failure::failed(format!(
+            "what {who} writes and reads is the account's: set the limits of {account}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 impl From<OperatorError> for Failure {
     fn from(error: OperatorError) -> Self {
         match error {
@@ -100,16 +140,21 @@ pub(crate) async fn quota(
     let limits = match verb {
         QuotaCommand::Set { of, size, objects } => {
             let set = |limits: &mut Limits| {
-                (limits.quota, limits.bytes_max, limits.objects_max) = (true, size.0, objects);
+                (limits.quota, limits.bytes_max) = (true, size.0);
+                limits.objects_max = objects.unwrap_or(limits.objects_max);
             };
-            operator.change_limits(&of.whom(), set).await?
+            operator.change_limits(&of.there(connection).await?, set).await?
         }
         QuotaCommand::Get(of) => operator.limits(&of.whom()).await?,
         QuotaCommand::Enable(of) => {
-            operator.change_limits(&of.whom(), |limits| limits.quota = true).await?
+            operator
+                .change_limits(&of.there(connection).await?, |limits| limits.quota = true)
+                .await?
         }
         QuotaCommand::Disable(of) => {
-            operator.change_limits(&of.whom(), |limits| limits.quota = false).await?
+            operator
+                .change_limits(&of.there(connection).await?, |limits| limits.quota = false)
+                .await?
         }
         QuotaCommand::Unset(of) => {
             let unset = |limits: &mut Limits| {
@@ -141,7 +186,7 @@ pub(crate) async fn qos(
                 limits.write_rate = write.map_or(limits.write_rate, |rate| rate.0);
                 limits.request_rate = ops.unwrap_or(limits.request_rate);
             };
-            operator.change_limits(&of.whom(), set).await?
+            operator.change_limits(&of.there(connection).await?, set).await?
         }
         QosCommand::Get(of) => operator.limits(&of.whom()).await?,
         QosCommand::Unset(of) => {
@@ -180,5 +225,24 @@ fn bound(value: &Value, name: &str) -> String {
     match number(value, name) {
         0 => "any".to_owned(),
         size => bytes(size),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_of_somebody_who_is_there() {
+        let names = ["admin", "team:ann", "team:bob"];
+        let of = |caps: Value| json!({"caps": caps});
+        assert!(check("admin", &names, Some(&of(json!({})))).is_ok());
+        assert!(check("team", &names, None).is_ok());
+        assert!(check("team:bob", &names, Some(&of(json!({"swift": "none"})))).is_ok());
+        let full = check("team:ann", &names, Some(&of(json!({"swift": "full"})))).unwrap_err();
+        assert!(format!("{full:?}").contains("limits of team"), "{full:?}");
+        for absent in ["admn", "tea", "team:eve"] {
+            assert_eq!(check(absent, &names, None).unwrap_err().exit_code(), 3, "{absent}");
+        }
     }
 }

@@ -9,6 +9,8 @@ use super::super::uri::Query;
 use super::super::{Caller, dates};
 use super::decide::Existing;
 use http::Method;
+use std::collections::BTreeMap;
+use store_base::bucket::Retention;
 
 /// Headers that are keys of the same name behind `s3:`.
 const HEADERS: [&str; 18] = [
@@ -41,6 +43,9 @@ pub fn of_request(head: &Head, caller: &Caller, bucket_owner: &str, region: &str
     context.add("aws:CurrentTime", dates::iso(head.now_ms));
     context.add("aws:EpochTime", (head.now_ms / 1000).to_string());
     context.add("aws:SecureTransport", head.peer.secure.to_string());
+    if let Some(version) = head.peer.tls {
+        context.add("s3:TlsVersion", version);
+    }
     context.add("aws:RequestedRegion", region);
     context.add("aws:ResourceAccount", bucket_owner);
     context.add("s3:ResourceAccount", bucket_owner);
@@ -65,8 +70,6 @@ pub fn of_request(head: &Head, caller: &Caller, bucket_owner: &str, region: &str
         ("s3:delimiter", "delimiter"),
         ("s3:max-keys", "max-keys"),
         ("s3:VersionId", "versionId"),
-        // A presigned URL may carry it so.
-        ("s3:x-amz-acl", "x-amz-acl"),
     ] {
         if let Some(value) = head.query.value(parameter) {
             context.add(key, value);
@@ -85,8 +88,9 @@ pub fn add_object(context: &mut Context, object: &Existing) {
     }
 }
 
+/// Of a header that comes twice the first is what the operation goes by.
 fn add_header(context: &mut Context, head: &Head, key: &str, header: &str) {
-    for value in head.headers.get_all(header) {
+    if let Some(value) = head.headers.get(header) {
         context.add(key, String::from_utf8_lossy(value.as_bytes()));
     }
 }
@@ -145,20 +149,67 @@ fn of_copy(context: &mut Context, head: &Head) {
 }
 
 fn of_retention(context: &mut Context, head: &Head) {
-    const DAY_SECS: u64 = 24 * 3600;
     let until = head.header("x-amz-object-lock-retain-until-date").ok().flatten();
     if let Some(until_secs) = until.and_then(dates::parse_http) {
-        let days = until_secs.saturating_sub(head.now_ms / 1000).div_ceil(DAY_SECS);
-        context.add("s3:object-lock-remaining-retention-days", days.to_string());
+        add_days(context, until_secs, head.now_ms);
     }
 }
 
+fn add_days(context: &mut Context, until_secs: u64, now_ms: u64) {
+    const DAY_SECS: u64 = 24 * 3600;
+    let days = until_secs.saturating_sub(now_ms / 1000).div_ceil(DAY_SECS);
+    context.add("s3:object-lock-remaining-retention-days", days.to_string());
+}
+
 fn of_tags(context: &mut Context, head: &Head) {
+    // A copy has the tags of its source, unless it is told to have others.
+    let replaces = head.headers.get("x-amz-tagging-directive").is_some_and(|to| to == "REPLACE");
+    if head.headers.contains_key("x-amz-copy-source") && !replaces {
+        return;
+    }
     let tags = head.header("x-amz-tagging").ok().flatten();
     let Some(tags) = tags.and_then(|tags| Query::parse(tags).ok()) else { return };
-    for (name, value) in tags.pairs() {
+    add_tags(context, tags.pairs());
+}
+
+fn add_tags<'a>(context: &mut Context, tags: impl Iterator<Item = (&'a str, &'a str)>) {
+    for (name, value) in tags {
         context.add(&format!("s3:RequestObjectTag/{name}"), value);
         context.add("s3:RequestObjectTagKeys", name);
+    }
+}
+
+/// What a request asks for in its body where others have headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// These tags.
+    Tags(BTreeMap<String, String>),
+    /// This retention, or none.
+    Retention(Option<Retention>),
+    /// A legal hold, or its end.
+    Hold(bool),
+}
+
+impl Document {
+    /// Adds its keys. Headers that would have said the same say nothing here.
+    pub fn add_to(&self, context: &mut Context, now_ms: u64) {
+        match self {
+            Document::Tags(tags) => {
+                context.forget("s3:RequestObjectTag");
+                add_tags(context, tags.iter().map(|(name, value)| (&name[..], &value[..])));
+            }
+            Document::Retention(retention) => {
+                context.forget("s3:object-lock-");
+                let Some(Retention { mode, until_ms }) = retention else { return };
+                context.add("s3:object-lock-mode", mode.name());
+                context.add("s3:object-lock-retain-until-date", dates::iso(*until_ms));
+                add_days(context, until_ms / 1000, now_ms);
+            }
+            Document::Hold(on) => {
+                context.forget("s3:object-lock-");
+                context.add("s3:object-lock-legal-hold", if *on { "ON" } else { "OFF" });
+            }
+        }
     }
 }
 
@@ -209,15 +260,18 @@ mod tests {
             ("x-amz-object-lock-legal-hold", "ON"),
             ("x-amz-object-lock-retain-until-date", "2013-05-26T00:00:00Z"),
             ("x-amz-tagging", "color=red&size=10"),
+            ("x-amz-tagging-directive", "REPLACE"),
             ("if-none-match", "*"),
         ];
         let target = "/b?prefix=p%2F&delimiter=%2F&max-keys=7&versionId=v1";
         let mut head = head("GET", target, &headers);
         head.now_ms += 5000;
-        head.peer = Peer { address: "::ffff:10.1.2.3".parse().ok(), secure: false };
+        head.peer =
+            Peer { address: "::ffff:10.1.2.3".parse().ok(), secure: false, tls: Some("1.2") };
         for (operator, key, hit, miss) in [
             ("IpAddress", "aws:SourceIp", "10.1.0.0/16", "10.2.0.0/16"),
             ("Bool", "aws:SecureTransport", "false", "true"),
+            ("NumericLessThan", "s3:TlsVersion", "1.3", "1.2"),
             ("StringLike", "aws:Referer", "http://a.example/*", "http://b.example/*"),
             ("StringEquals", "aws:UserAgent", "client/1", "client/2"),
             ("StringEquals", "aws:username", "u", "v"),
@@ -257,6 +311,21 @@ mod tests {
             assert!(denies(&head, &condition(hit)), "{operator} {key} {hit}");
             assert!(!denies(&head, &condition(miss)), "{operator} {key} {miss}");
         }
+    }
+
+    #[test]
+    fn conditions_see_what_the_operation_goes_by() {
+        let when = |acl: &str| format!(r#"{{"StringEquals":{{"s3:x-amz-acl":"{acl}"}}}}"#);
+        // A copy that keeps the tags of its source.
+        let copy =
+            head("PUT", "/b/k", &[("x-amz-copy-source", "/b/s"), ("x-amz-tagging", "color=red")]);
+        assert!(!denies(&copy, r#"{"StringEquals":{"s3:RequestObjectTag/color":"red"}}"#));
+        // An unsigned or a second word of it changes nothing.
+        let in_query = head("PUT", "/b/k?x-amz-acl=public-read", &[]);
+        assert!(!denies(&in_query, &when("public-read")));
+        let mut twice = head("PUT", "/b/k", &[("x-amz-acl", "private")]);
+        twice.headers.append("x-amz-acl", http::HeaderValue::from_static("public-read"));
+        assert!(denies(&twice, &when("private")) && !denies(&twice, &when("public-read")));
     }
 
     #[test]

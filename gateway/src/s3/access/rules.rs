@@ -183,6 +183,8 @@ pub struct Rules {
     pub lifecycle: Option<Lifecycle>,
     /// Who is told of what happens to them.
     pub notifications: Option<Notifications>,
+    /// Its tags, for `s3:BucketTag/…`.
+    pub tags: BTreeMap<String, String>,
     /// The ACLs that the container has in Swift.
     pub container: crate::swift::acl::ContainerAcl,
 }
@@ -209,6 +211,7 @@ impl Rules {
             let notified = stored(document::NOTIFICATION).map(|text| Notifications::parse(text));
             let payment = stored(document::PAYMENT).map(|text| parse_payment(text));
             let encryption = stored(document::ENCRYPTION).map(|text| ByDefault::parse(text));
+            let tags = stored(document::TAGGING).map(|text| parse_tags(text));
             // A log that cannot be written is no reason to close the bucket.
             let logging = stored(document::LOGGING)
                 .and_then(|text| Logging::parse(text, &|_| true).ok().flatten());
@@ -223,6 +226,7 @@ impl Rules {
                 encryption: encryption.transpose()?,
                 lifecycle: lifecycle.transpose()?,
                 notifications: notified.transpose()?,
+                tags: tags.transpose()?.unwrap_or_default(),
                 container: crate::swift::acl::ContainerAcl::of(bucket)?,
             })
         };
@@ -236,6 +240,16 @@ impl Rules {
     pub fn restricted(&self) -> bool {
         self.block.restrict_public_buckets && self.policy.as_ref().is_some_and(Policy::is_public)
     }
+}
+
+/// Reads the tags of a bucket.
+fn parse_tags(document: &[u8]) -> S3Result<BTreeMap<String, String>> {
+    let root = Element::parse(document, "Tagging")?;
+    let set = root.all("TagSet").next().ok_or(Code::MalformedXML)?;
+    let pair = |tag: &Element| -> S3Result<(String, String)> {
+        Ok((tag.required_text("Key")?.to_owned(), tag.required_text("Value")?.to_owned()))
+    };
+    set.all("Tag").map(pair).collect()
 }
 
 /// Most buckets whose rules are kept; all are dropped when there are more.

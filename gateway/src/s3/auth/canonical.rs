@@ -42,6 +42,9 @@ impl fmt::Display for Scope<'_> {
     }
 }
 
+/// Longest region of a signature.
+const REGION_BYTES_MAX: usize = 64;
+
 /// Reads `AKID/20130524/us-east-1/s3/aws4_request`. The access key may hold slashes, and some clients know no
 /// region; says what is wrong otherwise.
 pub(super) fn parse_credential(text: &str) -> Result<(&str, Scope<'_>), &'static str> {
@@ -58,6 +61,9 @@ pub(super) fn parse_credential(text: &str) -> Result<(&str, Scope<'_>), &'static
     }
     if day.len() != 8 || !day.bytes().all(|b| b.is_ascii_digit()) {
         return Err("incorrect date format; this date should be of the form YYYYMMDD.");
+    }
+    if region.len() > REGION_BYTES_MAX {
+        return Err("the region is too long.");
     }
     Ok((access_key, Scope { day, region, service }))
 }

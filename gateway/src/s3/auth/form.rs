@@ -124,7 +124,10 @@ impl Claim<'_> {
         let expected = keys::sign(&key, self.policy.as_bytes());
         let given = Signature::parse(signature.trim());
         match given.is_some_and(|given| bool::from(expected.0.ct_eq(&given.0))) {
-            true => Ok(user),
+            true => {
+                cache.keep(self.access_key, &user.secret, &self.scope, &key);
+                Ok(user)
+            }
             false => Err(no_match(self.access_key, self.policy)),
         }
     }

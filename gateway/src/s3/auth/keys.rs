@@ -15,19 +15,30 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    pub(super) fn key(&mut self, access_key: &str, secret: &str, scope: &Scope<'_>) -> Key {
+    pub(super) fn key(&self, access_key: &str, secret: &str, scope: &Scope<'_>) -> Key {
         let name = (access_key.to_owned(), scope.to_string());
-        if let Some((of, key)) = self.keys.get(&name)
-            && of == secret
-        {
-            return key.clone();
+        match self.keys.get(&name) {
+            Some((of, key)) if of == secret => key.clone(),
+            _ => derive(secret, scope),
+        }
+    }
+
+    /// Keeps a key that a right signature was made with: others are anybody's.
+    pub(super) fn keep(&mut self, access_key: &str, secret: &str, scope: &Scope<'_>, key: &Key) {
+        let name = (access_key.to_owned(), scope.to_string());
+        if self.keys.get(&name).is_some_and(|(of, _)| of == secret) {
+            return;
         }
         if self.keys.len() >= CACHED_MAX {
             self.keys.clear();
         }
-        let key = derive(secret, scope);
         self.keys.insert(name, (secret.to_owned(), key.clone()));
-        key
+    }
+
+    /// How many are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.keys.len()
     }
 }
 

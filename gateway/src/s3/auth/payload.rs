@@ -22,6 +22,9 @@ const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 /// Longest line of chunk framing: 16 hex digits, the signature, and what extensions may come.
 const LINE_BYTES_MAX: usize = 1024;
 
+/// A signed chunk has so many bytes at least, unless it is the last with any: each costs a signature.
+const SIGNED_CHUNK_BYTES_MIN: u64 = 8 << 10;
+
 /// Most trailers.
 const TRAILERS_MAX: usize = 16;
 
@@ -158,6 +161,8 @@ pub struct ChunkDecoder {
     state: State,
     line: Vec<u8>,
     signature: Option<Signature>,
+    /// Whether a signed chunk was so short that it must be the last.
+    short: bool,
     trailers: Vec<Trailer>,
 }
 
@@ -177,7 +182,8 @@ fn bad_framing() -> S3Error {
 impl ChunkDecoder {
     pub(in crate::s3) fn new(signed: bool, trailer: bool) -> Self {
         let (line, trailers) = (Vec::new(), Vec::new());
-        ChunkDecoder { signed, trailer, state: State::Header, line, signature: None, trailers }
+        let (state, signature, short) = (State::Header, None, false);
+        ChunkDecoder { signed, trailer, state, line, signature, short, trailers }
     }
 
     /// Takes bytes off the front of `input`; `None` when it needs more.
@@ -248,6 +254,10 @@ impl ChunkDecoder {
             self.signature = Some(signature.ok_or(Code::SignatureDoesNotMatch)?);
         }
         if left > 0 {
+            if self.short {
+                return Err(Code::InvalidChunkSizeError.into());
+            }
+            self.short = self.signed && left < SIGNED_CHUNK_BYTES_MIN;
             self.state = State::Data { left };
             return Ok(None);
         }

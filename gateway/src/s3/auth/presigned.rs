@@ -5,6 +5,7 @@ use super::super::error::{Code, S3Error, S3Result};
 use super::super::request::Head;
 use super::canonical::{Signature, parse_credential, parse_signed_headers};
 use super::{Claim, EXPIRES_SECS_MAX, SKEW_SECS_MAX};
+use http::{HeaderName, HeaderValue};
 
 pub(super) const SIGNATURE_PARAMETER: &str = "X-Amz-Signature";
 
@@ -68,6 +69,46 @@ fn expires_secs(text: &str) -> S3Result<u64> {
         )),
         Ok(secs) => Ok(secs),
     }
+}
+
+/// Parameters that are no headers: those of the signature, and what is said of a body that nobody had when the URL
+/// was signed. AWS does not look at checksums there either, and SDKs put that of an empty body.
+fn is_no_header(name: &str) -> bool {
+    const NAMES: [&str; 10] = [
+        "x-amz-algorithm",
+        "x-amz-content-sha256",
+        "x-amz-credential",
+        "x-amz-date",
+        "x-amz-decoded-content-length",
+        "x-amz-expires",
+        "x-amz-security-token",
+        "x-amz-signature",
+        "x-amz-signedheaders",
+        "x-amz-trailer",
+    ];
+    NAMES.contains(&name)
+        || name.starts_with("x-amz-checksum-")
+        || name.starts_with("x-amz-sdk-checksum-")
+}
+
+/// Makes headers of the `x-amz-` parameters of a presigned URL whose signature was right: signers put the headers of
+/// a request there, and what they ask for is to be done. A header of the same name is signed too, and holds.
+pub(super) fn take_headers(head: &mut Head) -> S3Result<()> {
+    let mut taken: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (parameter, value) in head.query.pairs() {
+        let name = parameter.to_ascii_lowercase();
+        if !name.starts_with("x-amz-") || is_no_header(&name) || head.headers.contains_key(&name) {
+            continue;
+        }
+        let wrong = || S3Error::argument(parameter, value, "The parameter is no header.");
+        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        if taken.iter().any(|(other, _)| *other == header) {
+            return Err(S3Error::argument(parameter, value, "The parameter comes twice."));
+        }
+        taken.push((header, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong())?));
+    }
+    head.headers.extend(taken);
+    Ok(())
 }
 
 /// Whether the URL is valid now.

@@ -182,6 +182,24 @@ fn what_is_wrong_is_named() {
     assert!(ask(&head("GET", "/", &[HOST])).unwrap().user.is_none());
 }
 
+#[test]
+fn signing_keys_are_kept_of_right_signatures() {
+    let user = User { id: "u".into(), secret: SECRET.into(), ..User::default() };
+    let keys = FixedKeys::default().with(ACCESS_KEY, user);
+    let mut cache = SigningKeys::default();
+    let mut ask = |target: &str| {
+        let code = authenticate(&head("GET", target, &[HOST]), &keys, &mut cache, &["s3"])
+            .map_or_else(|error| error.code.name(), |_| "ok");
+        (code, cache.kept())
+    };
+    let region = |region: &str| PRESIGNED.replace("us-east-1", region);
+    assert_eq!(ask(&region("eu-west-1")), ("SignatureDoesNotMatch", 0));
+    assert_eq!(ask(&region(&"r".repeat(64))), ("SignatureDoesNotMatch", 0));
+    assert_eq!(ask(&region(&"r".repeat(65))), ("AuthorizationQueryParametersError", 0));
+    assert_eq!(ask(PRESIGNED), ("ok", 1));
+    assert_eq!(ask(PRESIGNED), ("ok", 1));
+}
+
 /// The published examples of version 2, with the key of their time.
 #[test]
 fn published_examples_of_version_2() {
@@ -236,6 +254,18 @@ fn published_examples_of_version_2() {
     assert_eq!(ask(&mut request, "Thu, 29 Mar 2007 19:36:42 +0000"), "AccessDenied");
     let mut other = head("GET", &url.replace("puppy", "kitten"), &[("host", JOHN)]);
     assert_eq!(ask(&mut other, "Tue, 27 Mar 2007 19:36:42 +0000"), "SignatureDoesNotMatch");
+    // Nobody makes it a URL of something else.
+    for (more, expected) in [
+        ("&unknown=1", "ok"),
+        ("&retention", "AccessDenied"),
+        ("&legal-hold=", "AccessDenied"),
+        ("&unknown=1&attributes", "AccessDenied"),
+        ("&tagging", "SignatureDoesNotMatch"),
+        ("&website", "SignatureDoesNotMatch"),
+    ] {
+        let mut other = head("GET", &format!("{url}{more}"), &[("host", JOHN)]);
+        assert_eq!(ask(&mut other, "Tue, 27 Mar 2007 19:36:42 +0000"), expected, "{more}");
+    }
 }
 
 /// The body of the published chunked examples: 65 KiB of `a` in a chunk of 64 KiB and one of 1 KiB.
@@ -371,6 +401,38 @@ fn unsigned_trailers_are_checked() {
     assert_eq!(wrong.code, Code::BadDigest);
     let none = read(&mode, announced(), b"9\r\n123456789\r\n0\r\n\r\n", 3).unwrap_err();
     assert_eq!(none.code, Code::InvalidRequest);
+}
+
+#[test]
+fn short_signed_chunks_are_the_last() {
+    let framed = |signed: bool, sizes: &[usize]| {
+        let mut body = Vec::new();
+        for size in sizes {
+            let signature =
+                if signed { format!(";chunk-signature={}", CHUNKS[0]) } else { String::new() };
+            body.extend_from_slice(format!("{size:x}{signature}\r\n").as_bytes());
+            body.extend(std::iter::repeat_n(b'a', *size));
+            body.extend_from_slice(b"\r\n");
+        }
+        let mut decoder = payload::ChunkDecoder::new(signed, false);
+        let (mut input, mut decoded) = (Bytes::from(body), 0);
+        loop {
+            match decoder.next(&mut input) {
+                Ok(Some(Framed::Data(data))) => decoded += data.len(),
+                Ok(Some(Framed::ChunkEnd(_))) => {}
+                Ok(Some(Framed::End(_))) => return Ok(decoded),
+                Ok(None) => return Err(Code::IncompleteBody),
+                Err(error) => return Err(error.code),
+            }
+        }
+    };
+    for sizes in [&[8192, 8192, 1, 0][..], &[8191, 0], &[1, 0], &[0]] {
+        assert_eq!(framed(true, sizes), Ok(sizes.iter().sum()), "{sizes:?}");
+    }
+    for sizes in [&[1, 1, 0][..], &[8191, 8192, 0], &[8192, 1, 8192, 0]] {
+        assert_eq!(framed(true, sizes), Err(Code::InvalidChunkSizeError), "{sizes:?}");
+        assert_eq!(framed(false, sizes), Ok(sizes.iter().sum()), "{sizes:?}");
+    }
 }
 
 #[test]

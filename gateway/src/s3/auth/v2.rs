@@ -7,6 +7,7 @@
 use super::super::dates;
 use super::super::error::{Code, S3Error, S3Result};
 use super::super::request::Head;
+use super::super::router::subresources;
 use super::payload::PayloadMode;
 use super::{Authenticated, SKEW_SECS_MAX};
 use crate::keyring::KeyRing;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
 
 /// Parameters of the query that are part of the signed resource.
-const SIGNED_PARAMETERS: [&str; 36] = [
+const SIGNED_PARAMETERS: [&str; 37] = [
     "accelerate",
     "acl",
     "analytics",
@@ -54,7 +55,19 @@ const SIGNED_PARAMETERS: [&str; 36] = [
     "versionId",
     "versioning",
     "versions",
+    "website",
 ];
+
+/// Refuses operations whose name in the query is not signed: whoever holds a signature could make it one of another
+/// operation.
+fn check_signed(head: &Head) -> S3Result<()> {
+    match subresources(head).find(|name| !SIGNED_PARAMETERS.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(Code::AccessDenied
+            .with("Signature version 2 does not sign this parameter. Sign with version 4.")
+            .detail("ParameterNotSigned", name)),
+    }
+}
 
 /// Checks `Authorization: AWS AKID:SIGNATURE`.
 pub(super) fn header(head: &Head, value: &str, keys: &dyn KeyRing) -> S3Result<Authenticated> {
@@ -128,6 +141,7 @@ fn verify(
             .detail("AWSAccessKeyId", access_key)
             .detail("StringToSign", to_sign));
     }
+    check_signed(head)?;
     Ok(Authenticated { user: Some(user), payload: PayloadMode::from_header(head, None)? })
 }
 

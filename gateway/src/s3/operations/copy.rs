@@ -1,6 +1,6 @@
 //! `CopyObject`, and the source that part copies have in common with it.
 
-use super::super::access::{self, Permit, Sharing};
+use super::super::access::{self, ObjectPermit, Permit, Sharing};
 use super::super::auth::payload::{Inspector, PayloadMode};
 use super::super::checksum::{Algorithm, Announced};
 use super::super::conditions::{self, ReadCondition};
@@ -12,6 +12,7 @@ use super::super::response;
 use super::super::uri;
 use super::super::xml::Xml;
 use super::super::{Answer, Call};
+use super::tagging::Tags;
 use super::write::{
     Described, NewObject, PIECE_OBJECT_BYTES_MAX, REDIRECT_LOCATION, set_expiration, store,
 };
@@ -38,9 +39,16 @@ pub(crate) struct CopySource {
     pub segments: Option<Opened>,
 }
 
+/// The leave to copy an object.
+pub(super) struct Leave {
+    permit: ObjectPermit,
+    /// The object that the request names.
+    named: Found,
+}
+
 impl CopySource {
     /// Reads `x-amz-copy-source` and the object it names, and checks the conditions on it.
-    pub(super) async fn find(call: &Call) -> S3Result<CopySource> {
+    pub(super) async fn find(call: &Call) -> S3Result<(CopySource, Leave)> {
         let source = parse_source(call.head.header("x-amz-copy-source")?.unwrap_or_default())?;
         names::check_key(&source.key)?;
         let key = Bytes::from(source.key.clone());
@@ -54,14 +62,26 @@ impl CopySource {
             }
         })?;
         let access::Admitted { bucket, found, version } = admitted;
-        let own = found.detail.clone();
+        let named = found.clone();
         let opened = large::resolve(call, bucket.clone(), found, true).await?;
         let mut found = opened.found.clone();
-        let stands_for = opened.is_large() || own.headers.contains_key("x-symlink-target");
+        let stands_for = opened.is_large() || named.detail.headers.contains_key("x-symlink-target");
         found.detail.headers.retain(|name, _| !large::is_of_structure(name));
         ReadCondition::from_copy_headers(&call.head.headers)?.check_source(&found.entry)?;
         let segments = stands_for.then_some(opened);
-        Ok(CopySource { bucket, key, found, versioned: version.is_some(), segments })
+        let versioned = version.is_some();
+        let source = CopySource { bucket, key, found, versioned, segments };
+        Ok((source, Leave { permit, named }))
+    }
+
+    /// Its tags, for a copy that has them too: they are read, and set on the copy.
+    fn tags(&self, call: &Call, leave: &Leave, copy: &Permit) -> S3Result<Tags> {
+        let tags = &self.found.detail.tags;
+        if !tags.is_empty() {
+            leave.permit.tags(call, &leave.named)?;
+            copy.beside_tags(call, tags)?;
+        }
+        Ok(tags.clone())
     }
 
     /// Says in the answer which version was copied.
@@ -178,7 +198,7 @@ pub(super) async fn copy(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let metadata = directive(call, "x-amz-metadata-directive")?;
     let tagging = directive(call, "x-amz-tagging-directive")?;
     let bucket = permit.bucket().clone();
-    let source = CopySource::find(call).await?;
+    let (source, leave) = CopySource::find(call).await?;
     // An older version may be copied to be the newest again.
     let same = source.bucket.id == bucket.id && source.key == key && !source.versioned;
     if metadata == Directive::Copy && same && !Wanted::is_asked_for(call) {
@@ -202,7 +222,7 @@ pub(super) async fn copy(permit: Permit, call: &mut Call) -> S3Result<Answer> {
         described.metadata.clone_from(&source.found.detail.metadata);
     }
     if tagging == Directive::Copy {
-        described.tags.clone_from(&source.found.detail.tags);
+        described.tags = source.tags(call, &leave, &permit)?;
     }
     let algorithm = wanted_algorithm(call, &source.found)?;
     let inspector = Inspector::new(&PayloadMode::Unsigned, Announced::default(), Some(algorithm));

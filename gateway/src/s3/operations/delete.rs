@@ -132,9 +132,11 @@ impl DeleteObjects {
             root.child_text("Quiet")?.is_some_and(|on| on.trim().eq_ignore_ascii_case("true"));
         let mut items = Vec::new();
         for object in root.all("Object") {
+            // An empty one names no version.
+            let version = object.child_text("VersionId")?.filter(|id| !id.is_empty());
             items.push(DeleteItem {
                 key: object.required_text("Key")?.to_owned(),
-                version: object.child_text("VersionId")?.map(str::to_owned),
+                version: version.map(str::to_owned),
                 condition: condition(object),
             });
         }
@@ -195,13 +197,10 @@ impl DeleteItem {
     /// What is to be removed; an error is the outcome.
     fn wanted(&self, bucket: &Bucket) -> S3Result<RemoveItem> {
         names::check_key(&self.key)?;
-        let version = match self.version.as_deref() {
-            None | Some("") => None,
-            Some(id) => Some(versioning::named(id, bucket)?),
-        };
+        let version = self.version.as_deref().map(|id| versioning::named(id, bucket));
         Ok(RemoveItem {
             key: Bytes::copy_from_slice(self.key.as_bytes()),
-            version,
+            version: version.transpose()?,
             condition: self.condition.clone()?,
             ..RemoveItem::default()
         })
@@ -216,7 +215,7 @@ fn result(
 ) -> Xml {
     let mut xml = Xml::root("DeleteResult");
     for (item, outcome) in items.iter().zip(outcomes) {
-        let version = item.version.as_deref().filter(|id| !id.is_empty());
+        let version = item.version.as_deref();
         let error = match outcome {
             Some(Ok(_)) if quiet => continue,
             Some(Ok(removed)) => {

@@ -265,8 +265,8 @@ fn checked(
 }
 
 fn check_policy(text: &[u8], bucket: &str, rules: &Rules) -> S3Result<()> {
-    let policy =
-        Policy::parse(text, bucket).map_err(|error| Code::MalformedPolicy.with(error.0))?;
+    let policy = Policy::parse(text, bucket).and_then(Policy::check_keys);
+    let policy = policy.map_err(|error| Code::MalformedPolicy.with(error.0))?;
     match rules.block.block_public_policy && policy.is_public() {
         false => Ok(()),
         true => Err(Code::AccessDenied.into()),

@@ -1,7 +1,7 @@
 //! Object lock: a bucket's configuration, retention and legal hold of a version. What a lock forbids is
 //! decided by the index shards; here is what clients say and are told of it.
 
-use super::super::access::{Admitted, ObjectPermit, Permit};
+use super::super::access::{Admitted, Document, ObjectPermit, Permit};
 use super::super::dates;
 use super::super::error::{Code, S3Error, S3Result};
 use super::super::logging::journal::{Plan, recorded};
@@ -193,10 +193,13 @@ pub(super) async fn hold(permit: ObjectPermit, call: &mut Call) -> S3Result<Answ
 
 /// `PutObjectRetention`
 pub(super) async fn retain(permit: ObjectPermit, call: &mut Call) -> S3Result<Answer> {
+    let parse = |document: &[u8]| {
+        let retention = parse_retention(document)?;
+        Ok((retention, Document::Retention(retention)))
+    };
+    let (permit, Admitted { bucket, .. }, retention) =
+        super::read_described(permit, call, parse).await?;
     let bypass = permit.bypass(call)?;
-    let Admitted { bucket, .. } = permit.read(call, false).await?;
-    let document = call.document(super::DOCUMENT_BYTES_MAX).await?;
-    let retention = parse_retention(&document)?;
     if let Some(retention) = &retention {
         check_future(call, retention)?;
     }
@@ -217,17 +220,23 @@ pub(super) fn parse_retention(document: &[u8]) -> S3Result<Option<Retention>> {
     Ok(Some(Retention { mode, until_ms: secs.saturating_mul(1000) }))
 }
 
+fn parse_hold(document: &[u8]) -> S3Result<bool> {
+    let root = Element::parse(document, "LegalHold")?;
+    match root.required_text("Status")?.trim() {
+        "ON" => Ok(true),
+        "OFF" => Ok(false),
+        _ => Err(Code::MalformedXML.into()),
+    }
+}
+
 /// `PutObjectLegalHold`
 pub(super) async fn put_hold(permit: ObjectPermit, call: &mut Call) -> S3Result<Answer> {
-    let bypass = permit.bypass(call)?;
-    let Admitted { bucket, .. } = permit.read(call, false).await?;
-    let document = call.document(super::DOCUMENT_BYTES_MAX).await?;
-    let root = Element::parse(&document, "LegalHold")?;
-    let on = match root.required_text("Status")?.trim() {
-        "ON" => true,
-        "OFF" => false,
-        _ => return Err(Code::MalformedXML.into()),
+    let parse = |document: &[u8]| {
+        let on = parse_hold(document)?;
+        Ok((on, Document::Hold(on)))
     };
+    let (permit, Admitted { bucket, .. }, on) = super::read_described(permit, call, parse).await?;
+    let bypass = permit.bypass(call)?;
     change(call, &bucket, bypass, LockChange::Hold { on }).await
 }
 

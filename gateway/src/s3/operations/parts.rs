@@ -161,7 +161,7 @@ pub(super) async fn copy(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     let bucket = permit.bucket().clone();
     let upload = upload_of(call, &bucket, &place).await?;
     let key = encryption::of_upload(call, &bucket, &upload).await?;
-    let source = CopySource::find(call).await?;
+    let (source, _) = CopySource::find(call).await?;
     let range = call.head.header("x-amz-copy-source-range")?;
     let (first, length) = source_range(range, source.found.entry.size)?;
     check_size(length)?;

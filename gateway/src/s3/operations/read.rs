@@ -7,7 +7,7 @@ use super::super::encryption;
 use super::super::error::{Code, S3Error, S3Result};
 use super::super::range::Range;
 use super::super::response;
-use super::super::{Answer, Call};
+use super::super::{Answer, Call, Caller};
 use super::{lock, versioning, write};
 use crate::catalogue::Bucket;
 use crate::crypt::segments::open_inline;
@@ -32,6 +32,7 @@ pub(super) struct ReadObject {
 
 impl ReadObject {
     fn parse(call: &Call) -> S3Result<ReadObject> {
+        check_overrides(call)?;
         let part = match call.head.query.value("partNumber") {
             None => None,
             Some(text) => Some(
@@ -151,7 +152,10 @@ pub(in crate::s3) async fn get(permit: ObjectPermit, call: &mut Call) -> S3Resul
                 announce_expiration(&mut answer, &permit, call, found);
                 return Ok(answer);
             }
-            Err(error) if tries == READS_MAX => return Err(error),
+            // What the client did wrong, or may not, stays so.
+            Err(error) if tries == READS_MAX || !error.code.status().is_server_error() => {
+                return Err(error);
+            }
             Err(error) => {
                 tracing::debug!(%error, "read begins anew");
                 tries += 1;
@@ -267,17 +271,29 @@ fn answer(
     answer
 }
 
+/// Parameters of the query that give the answer other headers than the object has.
+const OVERRIDES: [(&str, &str); 6] = [
+    ("response-content-type", "content-type"),
+    ("response-content-language", "content-language"),
+    ("response-expires", "expires"),
+    ("response-cache-control", "cache-control"),
+    ("response-content-disposition", "content-disposition"),
+    ("response-content-encoding", "content-encoding"),
+];
+
+/// Without a signature nobody answers for what he makes of a public object: a page, for example.
+fn check_overrides(call: &Call) -> S3Result<()> {
+    let overrides = OVERRIDES.iter().any(|(parameter, _)| call.head.query.has(parameter));
+    match overrides && matches!(call.caller, Caller::Anonymous) {
+        false => Ok(()),
+        true => Err(Code::InvalidRequest
+            .with("Request specific response headers cannot be used for anonymous GET requests.")),
+    }
+}
+
 /// `response-content-type=…` and its kin in the query.
 fn set_overrides(call: &Call, headers: &mut HeaderMap) {
-    const NAMES: [(&str, &str); 6] = [
-        ("response-content-type", "content-type"),
-        ("response-content-language", "content-language"),
-        ("response-expires", "expires"),
-        ("response-cache-control", "cache-control"),
-        ("response-content-disposition", "content-disposition"),
-        ("response-content-encoding", "content-encoding"),
-    ];
-    for (parameter, header) in NAMES {
+    for (parameter, header) in OVERRIDES {
         if let Some(value) = call.head.query.value(parameter) {
             response::set(headers, header, value);
         }

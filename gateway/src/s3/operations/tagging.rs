@@ -1,6 +1,6 @@
 //! Tags of objects.
 
-use super::super::access::{Admitted, ObjectPermit};
+use super::super::access::{Admitted, Document, ObjectPermit};
 use super::super::error::{Code, S3Error, S3Result};
 use super::super::logging::journal::{Plan, recorded};
 use super::super::response;
@@ -121,9 +121,11 @@ pub(super) async fn get(permit: ObjectPermit, call: &mut Call) -> S3Result<Answe
 
 /// `PutObjectTagging`
 pub(super) async fn put(permit: ObjectPermit, call: &mut Call) -> S3Result<Answer> {
-    let admitted = permit.read(call, false).await?;
-    let document = call.document(super::DOCUMENT_BYTES_MAX).await?;
-    let tags = parse(&document, TAGS_MAX)?;
+    let parse = |document: &[u8]| {
+        let tags = parse(document, TAGS_MAX)?;
+        Ok((tags.clone(), Document::Tags(tags)))
+    };
+    let (_, admitted, tags) = super::read_described(permit, call, parse).await?;
     set(admitted, call, tags, StatusCode::OK).await
 }
 

@@ -139,6 +139,89 @@ const KEYS: &[&str] = &[
     "x-amz-website-redirect-location",
 ];
 
+/// Those of them that nothing here gives a value: access points, grants and replication are not there, and the
+/// documents of a new bucket and of an inventory are read after the decision.
+const UNFILLED: &[&str] = &[
+    "accessgrantsinstancearn",
+    "accesspointnetworkorigin",
+    "dataaccesspointaccount",
+    "dataaccesspointarn",
+    "inventoryaccessibleoptionalfields",
+    "locationconstraint",
+    "objectcreationoperation",
+];
+
+/// Condition keys of all services of AWS, without `aws:`, in lower case. Many have no value here, as they have none
+/// at AWS for who comes without what they are about: a network, an organisation, tags of his own.
+const GLOBAL_KEYS: &[&str] = &[
+    "assumedroot",
+    "calledvia",
+    "calledviafirst",
+    "calledvialast",
+    "chatbotsourcearn",
+    "currenttime",
+    "ec2instancesourceprivateipv4",
+    "ec2instancesourcevpc",
+    "epochtime",
+    "federatedprovider",
+    "multifactorauthage",
+    "multifactorauthpresent",
+    "principalaccount",
+    "principalarn",
+    "principalisawsservice",
+    "principalorgid",
+    "principalorgpaths",
+    "principalservicename",
+    "principalservicenameslist",
+    "principaltag/",
+    "principaltype",
+    "referer",
+    "requestedregion",
+    "requesttag/",
+    "resourceaccount",
+    "resourceorgid",
+    "resourceorgpaths",
+    "resourcetag/",
+    "securetransport",
+    "signinsessionarn",
+    "sourceaccount",
+    "sourcearn",
+    "sourceidentity",
+    "sourceip",
+    "sourceorgid",
+    "sourceorgpaths",
+    "sourcevpc",
+    "sourcevpcarn",
+    "sourcevpce",
+    "tagkeys",
+    "tokenissuetime",
+    "useragent",
+    "userid",
+    "username",
+    "viaawsservice",
+    "vpceaccount",
+    "vpceorgid",
+    "vpceorgpaths",
+    "vpcsourceip",
+];
+
+/// Whether a condition key (lower case) of S3 or of all services can ever have a value. What other services have
+/// is their business.
+pub(super) fn is_filled(key: &str) -> bool {
+    match key.split_once(':') {
+        Some(("aws", name)) => is_listed(GLOBAL_KEYS, name),
+        Some(("s3", name)) => !UNFILLED.contains(&name),
+        _ => true,
+    }
+}
+
+fn is_listed(keys: &[&str], name: &str) -> bool {
+    keys.iter().any(|known| match known.ends_with('/') {
+        true => name.len() > known.len() && name.starts_with(known),
+        false => *known == name,
+    })
+}
+
 /// Whether an action or a pattern of actions (lower case) can mean something.
 pub(super) fn is_action(pattern: &str) -> bool {
     if pattern == "*" {
@@ -156,10 +239,7 @@ pub(super) fn is_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     match key.split_once(':') {
         Some(("aws", name)) => !name.is_empty(),
-        Some(("s3", name)) => KEYS.iter().any(|known| match known.ends_with('/') {
-            true => name.len() > known.len() && name.starts_with(known),
-            false => *known == name,
-        }),
+        Some(("s3", name)) => is_listed(KEYS, name),
         _ => false,
     }
 }

@@ -7,7 +7,7 @@
 
 use super::json::Json;
 use super::pattern::{Pattern, Syntax};
-use super::{Context, PolicyError};
+use super::{COMPARED_BYTES_MAX, Context, PolicyError};
 use crate::http::network::Network;
 use crate::s3::dates;
 
@@ -125,6 +125,23 @@ impl Condition {
             return Err(PolicyError(format!("Invalid Condition type : {operator}")));
         }
         Ok(Condition { key: key.to_ascii_lowercase(), test, negated, if_exists, quantifier })
+    }
+
+    /// Whether the request says more of the key than anybody compares.
+    pub(super) fn is_beyond(&self, context: &Context) -> bool {
+        let compares = matches!(self.test, Test::Text { .. } | Test::Arn { .. });
+        let values = context.values(&self.key).unwrap_or_default();
+        compares && values.iter().map(String::len).sum::<usize>() > COMPARED_BYTES_MAX
+    }
+
+    /// How many variables it has.
+    pub(super) fn variables(&self) -> usize {
+        match &self.test {
+            Test::Text { values, .. } | Test::Arn { values } => {
+                values.iter().map(Pattern::variables).sum()
+            }
+            _ => 0,
+        }
     }
 
     pub(super) fn holds(&self, context: &Context) -> bool {

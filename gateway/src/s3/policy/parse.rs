@@ -5,7 +5,8 @@ use super::json::Json;
 use super::pattern::{Pattern, Syntax};
 use super::principal::Principals;
 use super::{
-    DOCUMENT_BYTES_MAX, Listed, POLICY_BYTES_MAX, Policy, PolicyError, Resource, Statement, actions,
+    DOCUMENT_BYTES_MAX, Listed, POLICY_BYTES_MAX, Policy, PolicyError, Resource, Statement,
+    VARIABLES_MAX, actions,
 };
 use std::collections::BTreeSet;
 
@@ -71,9 +72,12 @@ fn parse(document: &[u8], bytes_max: usize, form: Form<'_>) -> Result<Policy, Po
     if !matches!(form, Form::Bucket(_)) {
         check_ids(statements)?;
     }
-    Ok(Policy {
-        statements: statements.iter().map(|s| scope.statement(s)).collect::<Result<_, _>>()?,
-    })
+    let statements = statements.iter().map(|s| scope.statement(s));
+    let statements = statements.collect::<Result<Vec<Statement>, _>>()?;
+    if statements.iter().map(Statement::variables).sum::<usize>() > VARIABLES_MAX {
+        return wrong(format!("A policy has at most {VARIABLES_MAX} variables"));
+    }
+    Ok(Policy { statements })
 }
 
 /// The ids of statements must differ. (Those of buckets may be the same here.)

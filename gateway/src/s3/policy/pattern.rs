@@ -78,6 +78,11 @@ impl Pattern {
         self.pieces.iter().all(|piece| matches!(piece, Piece::Literal(_)))
     }
 
+    /// How many variables it has.
+    pub(super) fn variables(&self) -> usize {
+        self.pieces.iter().filter(|piece| matches!(piece, Piece::Variable { .. })).count()
+    }
+
     /// Whether the text matches. A variable without a value matches nothing.
     pub(super) fn matches(&self, text: &str, context: &Context) -> bool {
         self.tokens(context).is_some_and(|tokens| glob(&tokens, text))
@@ -146,7 +151,8 @@ fn variable(inner: &str) -> Result<Piece, PolicyError> {
     }
 }
 
-/// Matches in time of at most pattern times text, whatever the pattern.
+/// Matches in time of at most pattern times text, whatever the pattern. Both are bounded: the text is a key of an
+/// object, or has [`super::COMPARED_BYTES_MAX`].
 fn glob(pattern: &[Token], text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     let (mut p, mut t) = (0, 0);

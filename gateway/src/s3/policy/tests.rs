@@ -466,3 +466,85 @@ fn each_form_of_a_policy_has_its_own_elements() {
         assert!(!trust(bad), "{bad}");
     }
 }
+
+#[test]
+fn what_is_too_long_to_compare_is_denied() {
+    let when = |effect: &str, condition: &str| {
+        let (action, resource) = (r#""Action":"*""#, r#""Resource":"*""#);
+        statement(effect, ANYONE, action, resource, condition)
+    };
+    let long = "a".repeat(COMPARED_BYTES_MAX + 1);
+    let fits = &long[1..];
+    for condition in [
+        r#"{"StringLike":{"aws:Referer":"a*"}}"#,
+        r#"{"StringNotLike":{"aws:Referer":"b*"}}"#,
+        r#"{"ForAnyValue:StringEqualsIfExists":{"aws:Referer":"${aws:Referer}"}}"#,
+    ] {
+        let of = |effect: &str, value: &str| {
+            let condition = condition.replace("${aws:Referer}", value);
+            Ask::default().with("aws:Referer", &[value]).of(&when(effect, &condition))
+        };
+        assert_eq!(of("Allow", fits), Verdict::Allow, "{condition}");
+        assert_eq!(of("Allow", &long), Verdict::Silent, "{condition}");
+        assert_eq!(of("Deny", &long), Verdict::Deny, "{condition}");
+    }
+    // It is what all values have together.
+    let half = &long[..COMPARED_BYTES_MAX / 2 + 1];
+    let allow = when("Allow", r#"{"StringLike":{"aws:Referer":"a*"}}"#);
+    assert_eq!(Ask::default().with("aws:Referer", &[half, half]).of(&allow), Verdict::Silent);
+    // Others are compared as ever.
+    let null = when("Deny", r#"{"Null":{"aws:Referer":"true"}}"#);
+    assert_eq!(Ask::default().with("aws:Referer", &[&long]).of(&null), Verdict::Silent);
+}
+
+#[test]
+fn variables_are_bounded() {
+    let with = |count: usize| {
+        let path = "${aws:username}".repeat(count);
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::b/{path}","Condition":{{"StringEquals":{{"s3:prefix":"${{aws:username}}"}}}}}}}}"#
+        );
+        Policy::parse_identity(text.as_bytes()).is_ok()
+    };
+    assert!(with(VARIABLES_MAX - 1) && !with(VARIABLES_MAX));
+    let home = statement(
+        "Allow",
+        ANYONE,
+        r#""Action":"*""#,
+        r#""Resource":"arn:aws:s3:::bucket/${aws:Referer}*""#,
+        "{}",
+    );
+    let of = |value: &str| {
+        let resource: &'static str = format!("bucket/{value}").leak();
+        Ask { resource, ..Ask::default() }.with("aws:Referer", &[value]).of(&home)
+    };
+    assert_eq!(of(&"a".repeat(VARIABLE_BYTES_MAX)), Verdict::Allow);
+    assert_eq!(of(&"a".repeat(VARIABLE_BYTES_MAX + 1)), Verdict::Silent);
+}
+
+#[test]
+fn keys_that_nobody_fills_are_refused_in_new_policies() {
+    let checked = |key: &str| {
+        let text = format!(
+            r#"{{"Statement":{{"Effect":"Deny","Action":"*","Resource":"*","Condition":{{"StringEquals":{{"{key}":"x"}}}}}}}}"#
+        );
+        let policy = Policy::parse_identity(text.as_bytes()).expect(key);
+        policy.check_keys().map(|_| ())
+    };
+    for known in [
+        "s3:TlsVersion",
+        "s3:BucketTag/team",
+        "S3:Prefix",
+        "aws:SourceIp",
+        "aws:PrincipalTag/team",
+        "aws:sourcevpce",
+        "sts:ExternalId",
+    ] {
+        assert_eq!(checked(known), Ok(()), "{known}");
+    }
+    for unknown in ["s3:LocationConstraint", "aws:SourceIP4", "aws:PrincipalTag/", "AWS:UserName2"]
+    {
+        let sentence = checked(unknown).unwrap_err().0;
+        assert!(sentence.contains(&unknown.to_ascii_lowercase()), "{sentence}");
+    }
+}

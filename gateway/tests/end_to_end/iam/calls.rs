@@ -1,6 +1,70 @@
 //! The calls of IAM themselves: who may make them, how they fail, how they list.
 
 use super::*;
+use store_gateway::keyring::Member;
+
+/// Keys of root users and of Swift members with full access, by account and name.
+fn with_members(roots: &[(&str, bool)], members: &[(&str, &str)]) -> Shared {
+    let user = |id: &str, key: &str| User {
+        id: id.into(),
+        display_name: id.into(),
+        secret: format!("{key}secret"),
+        ..User::default()
+    };
+    let mut keys = FixedKeys::default();
+    for (id, admin) in roots {
+        keys = keys.with(id, User { admin: *admin, ..user(id, id) });
+    }
+    for (account, name) in members {
+        let member = Member { account: (*account).into(), name: (*name).into(), admin: true };
+        let key = format!("{account}-{name}");
+        keys = keys.with(&key, User { member: Some(member), ..user(account, &key) });
+    }
+    Shared { keys: Arc::new(keys), ..shared() }
+}
+
+#[test]
+fn a_swift_member_makes_no_more_of_herself_over_iam() {
+    let roots = [("a", true), ("u", false)];
+    let world = World::with(with_members(&roots, &[("a", "ann"), ("u", "ann"), ("w", "ann")]));
+    let document = allow("*", "*");
+    let role = [("RoleName", "r"), ("AssumeRolePolicyDocument", &*trust("arn:aws:iam::a:root"))];
+    world.signer("a").done("CreateRole", &role);
+    let escalations: [(&str, &[(&str, &str)]); 6] = [
+        ("CreateAccessKey", &[]),
+        ("CreateAccessKey", &[("UserName", "a")]),
+        ("ListAccessKeys", &[]),
+        ("CreateUser", &[("UserName", "x")]),
+        ("PutUserPolicy", &[("UserName", "u"), ("PolicyName", "p"), ("PolicyDocument", &document)]),
+        ("AssumeRole", &[("RoleArn", "arn:aws:iam::a:role/r"), ("RoleSessionName", "s")]),
+    ];
+    // Of an administrator's account, and of one that has no user yet and may get any.
+    for key in ["a-ann", "w-ann"] {
+        let ann = world.signer(key);
+        for (action, parameters) in escalations {
+            assert_eq!(ann.fails(action, parameters), (403, DENIED.into()), "{key} {action}");
+        }
+        let account = ann.done("GetCallerIdentity", &[]).element("Account").unwrap();
+        assert_eq!(Some(account.as_str()), key.split('-').next());
+        let session = ann.with(&ann.done("GetSessionToken", &[]));
+        assert_eq!(session.may("PUT", &format!("/of-{account}")), "200");
+        assert_eq!(session.may("GET", "/bucket"), DENIED);
+    }
+    // In an ordinary account she has all but the keys of its root user.
+    let ann = world.signer("u-ann");
+    ann.done("CreateUser", &[("UserName", "x")]);
+    ann.done("CreateAccessKey", &[("UserName", "x")]);
+    assert_eq!(ann.done("GetUser", &[]).element("UserName").unwrap(), "u");
+    let own = world.root().done("CreateAccessKey", &[]).element("AccessKeyId").unwrap();
+    for (action, parameters) in [
+        ("CreateAccessKey", &[][..]),
+        ("ListAccessKeys", &[]),
+        ("UpdateAccessKey", &[("AccessKeyId", &*own), ("Status", "Inactive")]),
+        ("DeleteAccessKey", &[("AccessKeyId", &*own)]),
+    ] {
+        assert_eq!(ann.fails(action, parameters).1, "NoSuchEntity", "{action}");
+    }
+}
 
 #[test]
 fn only_whom_a_policy_allows_may_call_iam() {
@@ -156,4 +220,23 @@ fn listings_come_in_pages() {
     }
     let all = root.done("ListPolicies", &[("MaxItems", "1")]);
     assert!(all.text().contains("arn:aws:iam::aws:policy/") && all.element("Marker").is_some());
+}
+
+#[test]
+fn calls_are_signed_with_version_4() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, Key, sign};
+    let world = World::new();
+    let expires = store_shell::clock::timestamp().millis() / 1000 + 60;
+    let key = Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, b"usecret");
+    let to_sign = format!("GET\n\n\n{expires}\n/");
+    let signature = encoded(&STANDARD.encode(sign(&key, to_sign.as_bytes())));
+    let query = format!("AWSAccessKeyId=u&Expires={expires}&Signature={signature}");
+    // The buckets are told: the signature is right.
+    assert_eq!(world.plain("GET", &format!("/?{query}"), &[], b"").status, 200);
+    for action in ["GetCallerIdentity", "CreateAccessKey", "DeleteUser&UserName=x"] {
+        let answer = world.plain("GET", &format!("/?Action={action}&{query}"), &[], b"");
+        assert_eq!((answer.status, answer.code()), (403, DENIED.into()), "{action}");
+    }
 }

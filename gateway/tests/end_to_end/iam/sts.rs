@@ -78,6 +78,23 @@ fn roles_are_assumed_by_whom_they_trust_and_may_what_they_may() {
 }
 
 #[test]
+fn members_of_other_accounts_need_leave_of_their_own_too() {
+    let world = World::new();
+    let other = world.signer("v");
+    other.done("CreateUser", &[("UserName", "ann")]);
+    let ann = other.with(&other.done("CreateAccessKey", &[("UserName", "ann")]));
+    world.role("Guest", "arn:aws:iam::v:user/ann", &allow("s3:ListAllMyBuckets", "*"));
+    assert_eq!(assume(&ann, "Guest", &[]).code(), DENIED);
+    let document = allow("sts:AssumeRole", &role_arn("Guest"));
+    let given = [("UserName", "ann"), ("PolicyName", "p"), ("PolicyDocument", &*document)];
+    other.done("PutUserPolicy", &given);
+    assert_eq!(assumed(&ann, "Guest", &[]).may("GET", "/"), "200");
+    // A root user is his account.
+    world.role("Root", "arn:aws:iam::v:root", &allow("s3:ListAllMyBuckets", "*"));
+    assert_eq!(assumed(&other, "Root", &[]).may("GET", "/"), "200");
+}
+
+#[test]
 fn a_trust_policy_can_deny_and_ask_for_conditions() {
     let world = World::new();
     let (root, ann) = (world.root(), world.member("ann"));
