@@ -7,6 +7,7 @@ use super::error::{SwiftError, SwiftResult};
 use super::listing::Format;
 use super::{Call, object, respond};
 use crate::s3::Answer;
+use crate::s3::names::KEY_BYTES_MAX;
 use crate::s3::router::Operation;
 use crate::s3::uri;
 use crate::s3::xml::Xml;
@@ -22,6 +23,10 @@ pub(super) const LIST_BYTES_MAX: usize = 8 << 20;
 
 /// Most failures that are told; deleting ends with the last.
 pub(super) const FAILURES_MAX: usize = 1000;
+
+/// Most bytes of a path that a report tells: all that the names of container and object may have. What is longer is
+/// cut.
+const PATH_BYTES_MAX: usize = 1 + access::CONTAINER_BYTES_MAX + 1 + KEY_BYTES_MAX;
 
 /// What became of the parts of a request.
 #[derive(Clone, Debug)]
@@ -135,7 +140,9 @@ impl Report {
         String::from_utf8(xml.into_bytes()).unwrap_or_default()
     }
 
-    pub(super) fn failed(&mut self, path: String, status: StatusCode) {
+    pub(super) fn failed(&mut self, mut path: String, status: StatusCode) {
+        path.truncate(path.floor_char_boundary(PATH_BYTES_MAX));
+        path.shrink_to_fit();
         if self.errors.len() < FAILURES_MAX {
             self.errors.push((path, status_text(status)));
         }
@@ -283,5 +290,14 @@ mod tests {
         assert!(report.text(Format::Xml, "delete").contains("<number_deleted>2</number_deleted>"));
         report.failed("/x".into(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(report.status, StatusCode::BAD_GATEWAY);
+    }
+
+    #[test]
+    fn long_paths_are_cut_in_reports() {
+        let mut report = Report::default();
+        report.failed(format!("/{}", "é".repeat(40_000)), StatusCode::BAD_REQUEST);
+        let told = &report.errors[0].0;
+        assert_eq!(told.len(), PATH_BYTES_MAX - 1);
+        assert!(told.ends_with('é') && told.capacity() <= PATH_BYTES_MAX);
     }
 }
