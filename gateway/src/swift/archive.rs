@@ -231,6 +231,7 @@ pub(super) async fn extract(
     let bytes = Rc::new(Mutex::new(Bytestream { reader, budget, unpacker, ready: Bytes::new() }));
     let before = call.head.target.clone();
     let mut report = Report { created: Some(0), status: StatusCode::CREATED, ..Report::default() };
+    access::many(call)?;
     let mut work = Work { permit, named, bytes: bytes.clone(), made: BTreeSet::new() };
     let done = work.all(call, &mut report).await;
     call.head.target = before;

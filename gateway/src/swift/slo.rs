@@ -483,16 +483,6 @@ async fn segments_of(
     Ok(all)
 }
 
-/// The name of a container is that of its bucket; here for who deletes in several.
-pub(super) async fn bucket_of(
-    call: &Call,
-    permit: &AccountPermit,
-    container: &str,
-) -> SwiftResult<String> {
-    let name = access::bucket_name(call, permit.id(), container).await?;
-    name.ok_or_else(SwiftError::not_found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,12 +9,12 @@ use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA512, Key, s
 
 impl World {
     /// Somebody without a token.
-    fn no_token(&self) -> Swift<'_> {
+    pub(crate) fn no_token(&self) -> Swift<'_> {
         Swift { world: self, account: "/v1/AUTH_u".into(), token: String::new() }
     }
 
     /// `v` in the account of `u`.
-    fn stranger(&self) -> Swift<'_> {
+    pub(crate) fn stranger(&self) -> Swift<'_> {
         Swift { account: "/v1/AUTH_u".into(), ..self.swift("v") }
     }
 }
