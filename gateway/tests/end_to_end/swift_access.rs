@@ -108,6 +108,37 @@ fn pages_and_everybody_are_let_in_over_both() {
 }
 
 #[test]
+fn what_blocks_public_access_over_s3_blocks_it_over_swift() {
+    let world = World::new();
+    let (owner, nobody, stranger) = (world.swift("u"), world.no_token(), world.stranger());
+    assert_eq!(owner.ask("PUT", "/bucket/o", b"body").status, 201);
+    let block = |flag: &str| {
+        let text = format!(
+            "<PublicAccessBlockConfiguration><{flag}>true</{flag}></PublicAccessBlockConfiguration>"
+        );
+        let set = world.client.ask("PUT", "/bucket?publicAccessBlock=", text.as_bytes());
+        assert_eq!(set.status, 200);
+    };
+    let read = |text: &str| owner.status("POST", "/bucket", &[("x-container-read", text)]);
+    for open in [".r:*,.rlistings", "*:*,.r:*"] {
+        assert_eq!(read(open), 204);
+        assert_eq!(world.client.ask("DELETE", "/bucket?publicAccessBlock=", b"").status, 204);
+        assert_eq!(nobody.status("GET", "/bucket/o", &[]), 200, "{open}");
+        block("IgnorePublicAcls");
+        assert_eq!(nobody.status("GET", "/bucket/o", &[]), 401, "{open}");
+        assert_eq!(stranger.status("GET", "/bucket/o", &[]), 403, "{open}");
+        assert_eq!(world.plain("GET", "/bucket/o", &[], b"").status, 403, "{open}");
+    }
+    // Who is named is let in all the same.
+    assert_eq!(read("v,.r:*"), 204);
+    assert_eq!(stranger.status("GET", "/bucket/o", &[]), 200);
+    block("BlockPublicAcls");
+    assert_eq!((read(".r:*"), read("*:*"), read("*:v"), read("v")), (403, 403, 403, 204));
+    assert_eq!(owner.status("PUT", "/bucket", &[("x-container-read", ".r:*")]), 403);
+    assert_eq!(owner.status("PUT", "/other", &[("x-container-read", ".r:*")]), 201);
+}
+
+#[test]
 fn accounts_give_roles() {
     let world = World::new();
     let (owner, stranger) = (world.swift("u"), world.stranger());
