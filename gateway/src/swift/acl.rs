@@ -189,7 +189,9 @@ pub struct Acl {
 impl Acl {
     /// Reads what [`clean`] gave.
     fn parse(text: &str) -> Acl {
-        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let words = text.split(',').map(str::trim);
+        // A lone star names nobody, neither an account nor a user in it.
+        let words = words.filter(|word| !word.is_empty() && *word != "*");
         let word = |word: &str| match word.strip_prefix(".r:") {
             Some(host) => match host.strip_prefix('-') {
                 Some(host) => Word::Referrer { host: host.to_owned(), allow: false },
@@ -401,6 +403,8 @@ mod tests {
         {
             assert_eq!(acl.has_user(account, name, false), there, "{account}:{name}");
         }
+        assert!(!Acl::parse("*").has_user("a", "x", false) && !is_public(b"*"));
+        assert!(Acl::parse("*:*").has_user("a", "x", false));
         let acl = Acl::parse("a,*:z,*:*");
         assert!(acl.has_user("a", "x", true) && !acl.has_user("c", "z", true));
         for (text, public) in [("a:x,b", false), (".r:-h", false), (".r:h", true), ("*:z", true)] {
