@@ -230,7 +230,7 @@ impl Opened {
     ) -> LocalBoxStream<'static, S3Result<Bytes>> {
         let reader = Rc::new(Reader {
             account: self.bucket.owner.clone(),
-            call: Call {
+            call: Rc::new(Call {
                 service: call.service.clone(),
                 head: call.head.clone(),
                 caller: call.caller.clone(),
@@ -239,7 +239,7 @@ impl Opened {
                 body: None,
                 pace: Pace::default(),
                 noted: Default::default(),
-            },
+            }),
         });
         bytes_of(reader, segments, first, length, 0)
     }
@@ -251,7 +251,7 @@ pub(crate) type Copied = crate::transfer::body::BodyReader;
 /// Who reads segments, as long as it takes.
 struct Reader {
     account: String,
-    call: Call,
+    call: Rc<Call>,
 }
 
 /// The bytes of a stretch of segments.
@@ -312,9 +312,23 @@ async fn open_segment(
         leave.read(call, true).await.map_err(|error| reason(error, &path))?;
     let symlink::Followed { bucket, found, .. } =
         symlink::follow(call, bucket, found, true).await.map_err(unreadable)?;
-    let same = etag.as_ref().is_none_or(|etag| *etag == tag_of(&found.entry).to_string());
+    let same =
+        |found: &Found| etag.as_ref().is_none_or(|etag| *etag == tag_of(&found.entry).to_string());
     let first = first.saturating_add(offset);
-    if !same || first.saturating_add(length) > found.entry.size {
+    // A manifest among the segments of a dynamic large object stands for its own bytes, in a static one for those
+    // that it names: the entity tag tells which.
+    if let (false, Some(place)) = (same(&found), found.detail.headers.get(DYNAMIC).cloned()) {
+        let account = bucket.owner.clone();
+        let opened = dynamic(call, bucket, found, &place).await;
+        let mut opened = opened.map_err(|error| reason(error, &path))?;
+        opened.found.entry.etag.parts = 0;
+        let inner = opened.segments.take().filter(|_| depth + 1 < DEPTH_MAX);
+        let fits = first.saturating_add(length) <= opened.found.entry.size;
+        let inner = inner.filter(|_| fits && same(&opened.found)).ok_or_else(|| broken(&path))?;
+        let reader = Rc::new(Reader { account, call: reader.call.clone() });
+        return Ok(bytes_of(reader, inner, first, length, depth + 1));
+    }
+    if !same(&found) || first.saturating_add(length) > found.entry.size {
         return Err(broken(&path));
     }
     if let Body::Segments { manifest } = &found.detail.body {

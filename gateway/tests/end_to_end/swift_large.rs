@@ -197,6 +197,31 @@ fn dynamic_large_objects_are_what_begins_so() {
 }
 
 #[test]
+fn dynamic_large_objects_are_segments_of_static_ones() {
+    let world = World::new();
+    let swift = world.swift("u");
+    let whole = segments(&swift);
+    assert_eq!(swift.ask("PUT", "/seg/p/1", b"one").status, 201);
+    assert_eq!(swift.ask("PUT", "/seg/p/2", b"two").status, 201);
+    // It is in its own prefix, and stands there for its own bytes.
+    let manifest = [("x-object-manifest", "seg/p/")];
+    assert_eq!(swift.with("PUT", "/seg/p/", &manifest, b"own").status, 201);
+    assert_eq!(swift.ask("GET", "/seg/p/", b"").text(), "ownonetwo");
+    let list = r#"[{"path":"/seg/b"},{"path":"/seg/p/","size_bytes":9},{"path":"/seg/p/","range":"2-4"}]"#;
+    let put = swift.ask("PUT", "/bucket/l?multipart-manifest=put", list.as_bytes());
+    assert_eq!(put.status, 201, "{}", put.text());
+    let expected = [&whole[70_000..70_010], b"ownonetwo", b"non"].concat();
+    assert!(swift.ask("GET", "/bucket/l", b"").body == expected);
+    assert!(world.get("/bucket/l").body == expected, "S3 reads other bytes");
+    let part = swift.with("GET", "/bucket/l", &[("range", "bytes=12-16")], b"");
+    assert_eq!((part.status, part.text().as_str()), (206, "nonet"));
+    // It is another one by now.
+    assert_eq!(swift.ask("PUT", "/seg/p/3", b"three").status, 201);
+    let beginning = swift.with("GET", "/bucket/l", &[("range", "bytes=12-16")], b"");
+    assert_eq!(beginning.status, 409, "{}", beginning.text());
+}
+
+#[test]
 fn links_lead_to_their_targets_over_both() {
     let world = World::new();
     let swift = world.swift("u");
