@@ -58,6 +58,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use store_base::bucket::Limits;
 use store_shell::clock;
 
 /// A body that an error left unread is thrown away up to this many bytes, so that the client reads the
@@ -351,6 +352,39 @@ impl Service {
         caller: &Caller,
         bucket: Option<&str>,
     ) -> S3Result<(Pace, Pace)> {
+        let whose = self.limited(caller, bucket).await?;
+        self.admit_on(&whose, &whose)
+    }
+
+    /// The same for who is known only after his request was admitted as nobody's: it counts on his own meter, as it
+    /// has on that of the bucket.
+    pub(crate) async fn admit_again(
+        &self,
+        caller: &Caller,
+        bucket: Option<&str>,
+    ) -> S3Result<(Pace, Pace)> {
+        let own = self.limited(caller, None).await?;
+        self.admit_on(&own, &self.limited(caller, bucket).await?)
+    }
+
+    /// Counts a request on some meters; its bodies go at the pace of others.
+    fn admit_on(
+        &self,
+        counting: &[(Whose, Limits)],
+        pacing: &[(Whose, Limits)],
+    ) -> S3Result<(Pace, Pace)> {
+        match self.catalogue.meters().admits(counting) {
+            true => Ok(self.catalogue.meters().paces(pacing)),
+            false => Err(Code::SlowDown.into()),
+        }
+    }
+
+    /// Whose rates hold for a request.
+    async fn limited(
+        &self,
+        caller: &Caller,
+        bucket: Option<&str>,
+    ) -> S3Result<Vec<(Whose, Limits)>> {
         let mut whose = Vec::new();
         if let Caller::User(user) = caller {
             let limits = self.catalogue.limits(&user.id).await?;
@@ -362,10 +396,7 @@ impl Service {
         {
             whose.push((Whose::Bucket(bucket.id), of_bucket(&bucket)));
         }
-        match self.catalogue.meters().admits(&whose) {
-            true => Ok(self.catalogue.meters().paces(&whose)),
-            false => Err(Code::SlowDown.into()),
-        }
+        Ok(whose)
     }
 
     /// Finds out who signed a request, for one of these services.

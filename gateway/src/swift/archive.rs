@@ -13,6 +13,7 @@ use super::error::{SwiftError, SwiftResult};
 use super::path::Named;
 use super::unpack::{Unpacked, Unpacker};
 use super::{Call, container, metadata, object};
+use crate::pace::Pace;
 use crate::s3::Answer;
 use crate::s3::error::S3Result;
 use crate::s3::operations::write::PIECE_OBJECT_BYTES_MAX;
@@ -367,7 +368,8 @@ impl Work<'_> {
         self.open_container(call, container).await?;
         let kind = pax.content_type.clone().unwrap_or_else(|| object::guessed(object).to_owned());
         let headers: BTreeMap<String, String> = [("content-type".to_owned(), kind)].into();
-        let arrival = Arrival { size: Some(size), headers, metadata, bytes: self.stretch(left) };
+        let (bytes, pace) = (self.stretch(left), Pace::default());
+        let arrival = Arrival { size: Some(size), headers, metadata, bytes, pace };
         arrival::put(call, self.permit, object, arrival).await?;
         Ok(())
     }

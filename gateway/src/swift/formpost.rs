@@ -176,7 +176,8 @@ impl Work<'_> {
         let headers = object::with_type(call, object::headers_of(call)?)?;
         let exceeded = Rc::new(Cell::new(false));
         let bytes = stretch(parts.clone(), size_max, exceeded.clone());
-        let arrival = Arrival { size: None, headers, metadata: BTreeMap::new(), bytes };
+        let (metadata, pace) = (BTreeMap::new(), call.pace.clone());
+        let arrival = Arrival { size: None, headers, metadata, bytes, pace };
         let permit = access::signed(&self.named.account);
         let made = arrival::put(call, &permit, &name, arrival).await;
         match made {
