@@ -33,7 +33,7 @@ pub mod website;
 pub mod xml;
 
 use crate::catalogue::limits::of_bucket;
-use crate::catalogue::{Bucket, Catalogue};
+use crate::catalogue::{Bucket, Catalogue, CatalogueError};
 use crate::crypt::kms::NamedKeys;
 use crate::crypt::ring::Ring;
 use crate::http::body::ResponseBody;
@@ -58,7 +58,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use store_base::bucket::Limits;
+use store_base::bucket::{Limits, Refusal};
 use store_shell::clock;
 
 /// A body that an error left unread is thrown away up to this many bytes, so that the client reads the
@@ -169,7 +169,7 @@ impl Service {
             if let Some(bucket) = website::serve::bucket_of(&request, domains) {
                 return website::serve::handle(self, request, bucket).await;
             }
-            if crate::swift::is_meant(&request, &self.settings.domains) {
+            if self.is_of_swift(&request).await {
                 return crate::swift::handle(self, request).await;
             }
             if crate::iam::is_meant(&request, &self.settings.domains) {
@@ -230,6 +230,22 @@ impl Service {
             "answered"
         );
         answer
+    }
+
+    /// Whether a request is one of Swift. Where its host could be an account's or a bucket's, it is that of the bucket
+    /// that is there.
+    async fn is_of_swift(&self, request: &Request<Incoming>) -> bool {
+        let domains = &self.settings.domains;
+        if !crate::swift::is_meant(request, domains) {
+            return false;
+        }
+        match crate::swift::bucket_instead(request, domains) {
+            Some(bucket) => matches!(
+                self.catalogue.bucket(&bucket).await,
+                Err(CatalogueError::Refused(Refusal::NoBucket {}))
+            ),
+            None => true,
+        }
     }
 
     fn head(&self, parts: http::request::Parts, request_id: &str) -> S3Result<Head> {

@@ -394,3 +394,27 @@ fn who_answers_is_not_chosen_by_two_hosts() {
     let url = world.plain("GET", "/auth/v1.0", &headers, b"").headers["x-storage-url"].clone();
     assert!(url.starts_with("https://"), "{url}");
 }
+
+#[test]
+fn a_bucket_keeps_the_host_that_looks_like_an_accounts() {
+    let world = World::new();
+    let owner = world.swift("u");
+    let ask = |host: &str, path: &str, token: &str| {
+        let mut stream = world.client.connect();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}.s3.test\r\n{token}\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        crate::client::read_answer(&mut stream, "GET").expect("an answer")
+    };
+    let public = [("x-amz-acl", "public-read")];
+    assert_eq!(owner.ask("PUT", "/bucket/o", b"of the account").status, 201);
+    assert_eq!(owner.status("POST", "/bucket", &[("x-container-read", ".r:*")]), 204);
+    assert_eq!(ask("auth-u", "/bucket/o", "").text(), "of the account");
+    assert_eq!(world.client.ask("PUT", "/auth-u", b"").status, 200);
+    let put = world.client.ask_with("PUT", "/auth-u/bucket/o", &public, b"of the bucket");
+    assert_eq!(put.status, 200);
+    assert_eq!(ask("auth-u", "/bucket/o", "").text(), "of the bucket");
+    // Who logged in to the account means it, and no bucket is called like this.
+    let token = format!("x-auth-token: {}\r\n", owner.token);
+    assert_eq!(ask("auth-u", "/bucket/o", &token).text(), "of the account");
+    assert_eq!(ask("AUTH_u", "/bucket/o", "").text(), "of the account");
+}
