@@ -18,6 +18,7 @@ use futures_util::{StreamExt, stream};
 use http::{Method, StatusCode};
 use md5::{Digest, Md5};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use store_base::bucket::{Body, ETag, Found};
 
 /// Most bytes of a manifest as it is sent.
@@ -425,20 +426,35 @@ fn raw_manifest(kept: &[u8]) -> Option<Bytes> {
 pub(super) async fn delete(call: &mut Call, permit: &AccountPermit) -> SwiftResult<Answer> {
     let container = access::shown_name(permit.id(), call.head.bucket()?).to_owned();
     let own = (container, call.head.key()?.to_owned());
-    let paths = segments_of(call, permit, &own).await?;
+    let Named { paths, unread } = segments_of(call, permit, &own).await?;
     let mut report = Report::default();
     for (container, object) in paths.into_iter().chain([own]) {
+        let path = format!("/{container}/{object}");
+        if let Some(status) = unread.get(&path) {
+            // What it is made of is not known: without it nobody would find that again.
+            report.failed(path, *status);
+            continue;
+        }
         bulk::delete_one(call, permit, &container, Some(&object), &mut report).await;
     }
     Ok(bulk::deleted(call, report))
 }
 
-/// All segments of a static large object, those of its segments included; each once.
+/// What a static large object names.
+struct Named {
+    /// Containers and objects, each once.
+    paths: Vec<(String, String)>,
+    /// Those of them that name others and that could not be read, by path.
+    unread: BTreeMap<String, StatusCode>,
+}
+
+/// All segments of a static large object, those of its segments included.
 async fn segments_of(
     call: &Call,
     permit: &AccountPermit,
     own: &(String, String),
-) -> SwiftResult<Vec<(String, String)>> {
+) -> SwiftResult<Named> {
+    let mut unread = BTreeMap::new();
     let mut all: Vec<(String, String)> = Vec::new();
     let mut open = vec![(own.clone(), 0)];
     while let Some(((container, object), depth)) = open.pop() {
@@ -449,9 +465,13 @@ async fn segments_of(
         };
         let found = match found {
             Ok(found) => found.found,
+            Err(error) if depth == 0 || error.status.is_server_error() => return Err(error),
             // The deletion says what is missing.
-            Err(_) if depth > 0 => continue,
-            Err(error) => return Err(error),
+            Err(error) if error.status == StatusCode::NOT_FOUND => continue,
+            Err(error) => {
+                unread.insert(format!("/{container}/{object}"), error.status);
+                continue;
+            }
         };
         let Body::Segments { manifest } = &found.detail.body else {
             if depth == 0 {
@@ -480,7 +500,7 @@ async fn segments_of(
             }
         }
     }
-    Ok(all)
+    Ok(Named { paths: all, unread })
 }
 
 #[cfg(test)]
