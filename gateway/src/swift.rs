@@ -263,97 +263,62 @@ async fn run(
         *operation = "SwiftExtractArchive";
         return archive::extract(call, permit, named).await;
     }
-    match (&named.container, &named.object) {
-        (None, _) => of_account(call, permit, operation).await,
-        (Some(name), None) => of_container(call, permit, name, operation).await,
-        (Some(name), Some(key)) => {
-            object::check_name(key)?;
-            of_object(call, permit, name, operation).await
-        }
+    if let Some(key) = &named.object {
+        object::check_name(key)?;
     }
-}
-
-async fn of_account(
-    call: &mut Call,
-    permit: &access::AccountPermit,
-    operation: &mut &'static str,
-) -> SwiftResult<Answer> {
-    match call.head.method.as_str() {
-        "GET" | "HEAD" => {
-            *operation = "SwiftReadAccount";
+    let mut is = |name| *operation = name;
+    match (&named.container, &named.object, method.as_str()) {
+        (None, _, "GET" | "HEAD") => {
+            is("SwiftReadAccount");
             account::read(call, permit).await
         }
-        "POST" => {
-            *operation = "SwiftPostAccount";
+        (None, _, "POST") => {
+            is("SwiftPostAccount");
             account::post(call, permit).await
         }
-        _ => {
-            permit.wants(acl::Role::ReadOnly)?;
-            Err(SwiftError::not_allowed("GET, HEAD, POST, OPTIONS"))
-        }
-    }
-}
-
-async fn of_container(
-    call: &mut Call,
-    permit: &access::AccountPermit,
-    name: &str,
-    operation: &mut &'static str,
-) -> SwiftResult<Answer> {
-    match call.head.method.as_str() {
-        "GET" | "HEAD" => {
-            *operation = "SwiftReadContainer";
+        (Some(_), None, "GET" | "HEAD") => {
+            is("SwiftReadContainer");
             container::read(call, permit).await
         }
-        "PUT" => {
-            *operation = "SwiftPutContainer";
+        (Some(name), None, "PUT") => {
+            is("SwiftPutContainer");
             container::put(call, permit, name).await
         }
-        "POST" => {
-            *operation = "SwiftPostContainer";
+        (Some(_), None, "POST") => {
+            is("SwiftPostContainer");
             container::post(call, permit).await
         }
-        "DELETE" => {
-            *operation = "SwiftDeleteContainer";
+        (Some(_), None, "DELETE") => {
+            is("SwiftDeleteContainer");
             container::delete(call, permit).await
         }
-        _ => {
-            permit.wants(acl::Role::ReadOnly)?;
-            Err(SwiftError::not_allowed("GET, HEAD, PUT, POST, DELETE, OPTIONS"))
-        }
-    }
-}
-
-async fn of_object(
-    call: &mut Call,
-    permit: &access::AccountPermit,
-    name: &str,
-    operation: &mut &'static str,
-) -> SwiftResult<Answer> {
-    match call.head.method.as_str() {
-        "GET" | "HEAD" => {
-            *operation = "SwiftReadObject";
+        (Some(name), Some(_), "GET" | "HEAD") => {
+            is("SwiftReadObject");
             read::read(call, permit, name).await
         }
-        "PUT" => {
-            *operation = "SwiftPutObject";
+        (Some(_), Some(_), "PUT") => {
+            is("SwiftPutObject");
             object::put(call, permit).await
         }
-        "POST" => {
-            *operation = "SwiftPostObject";
+        (Some(_), Some(_), "POST") => {
+            is("SwiftPostObject");
             object::post(call, permit).await
         }
-        "COPY" => {
-            *operation = "SwiftCopyObject";
+        (Some(name), Some(_), "COPY") => {
+            is("SwiftCopyObject");
             copy::copy_to(call, permit, name).await
         }
-        "DELETE" => {
-            *operation = "SwiftDeleteObject";
+        (Some(_), Some(_), "DELETE") => {
+            is("SwiftDeleteObject");
             object::delete(call, permit).await
         }
-        _ => {
+        (container, object, _) => {
             permit.wants(acl::Role::ReadOnly)?;
-            Err(SwiftError::not_allowed("GET, HEAD, PUT, POST, COPY, DELETE, OPTIONS"))
+            Err(SwiftError::not_allowed(match (container, object) {
+                (None, _) => "GET, HEAD, POST, OPTIONS",
+                (_, None) => "GET, HEAD, PUT, POST, DELETE, OPTIONS",
+                _ => "GET, HEAD, PUT, POST, COPY, DELETE, OPTIONS",
+            }))
         }
     }
 }
