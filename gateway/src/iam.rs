@@ -153,6 +153,7 @@ async fn answer(
     }
     let authenticated = service.authenticate(&head, &["iam", "sts", "s3"]).await?;
     let user = authenticated.user.ok_or_else(IamError::no_signature)?;
+    service.admit(&Caller::User(user.clone()), None).await?;
     let Some(action) = known else { return Err(IamError::not_there(&action)) };
     let access_key = auth::claimed(&head)?.map(|claim| claim.access_key.to_owned());
     let access_key = access_key.unwrap_or_default();

@@ -33,7 +33,7 @@ pub mod website;
 pub mod xml;
 
 use crate::catalogue::limits::of_bucket;
-use crate::catalogue::{Bucket, Catalogue};
+use crate::catalogue::{Bucket, Catalogue, CatalogueError};
 use crate::crypt::kms::NamedKeys;
 use crate::crypt::ring::Ring;
 use crate::http::body::ResponseBody;
@@ -58,6 +58,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use store_base::bucket::{Limits, Refusal};
 use store_shell::clock;
 
 /// A body that an error left unread is thrown away up to this many bytes, so that the client reads the
@@ -168,7 +169,7 @@ impl Service {
             if let Some(bucket) = website::serve::bucket_of(&request, domains) {
                 return website::serve::handle(self, request, bucket).await;
             }
-            if crate::swift::is_meant(&request, &self.settings.domains) {
+            if self.is_of_swift(&request).await {
                 return crate::swift::handle(self, request).await;
             }
             if crate::iam::is_meant(&request, &self.settings.domains) {
@@ -229,6 +230,22 @@ impl Service {
             "answered"
         );
         answer
+    }
+
+    /// Whether a request is one of Swift. Where its host could be an account's or a bucket's, it is that of the bucket
+    /// that is there.
+    async fn is_of_swift(&self, request: &Request<Incoming>) -> bool {
+        let domains = &self.settings.domains;
+        if !crate::swift::is_meant(request, domains) {
+            return false;
+        }
+        match crate::swift::bucket_instead(request, domains) {
+            Some(bucket) => matches!(
+                self.catalogue.bucket(&bucket).await,
+                Err(CatalogueError::Refused(Refusal::NoBucket {}))
+            ),
+            None => true,
+        }
     }
 
     fn head(&self, parts: http::request::Parts, request_id: &str) -> S3Result<Head> {
@@ -359,6 +376,39 @@ impl Service {
         caller: &Caller,
         bucket: Option<&str>,
     ) -> S3Result<(Pace, Pace)> {
+        let whose = self.limited(caller, bucket).await?;
+        self.admit_on(&whose, &whose)
+    }
+
+    /// The same for who is known only after his request was admitted as nobody's: it counts on his own meter, as it
+    /// has on that of the bucket.
+    pub(crate) async fn admit_again(
+        &self,
+        caller: &Caller,
+        bucket: Option<&str>,
+    ) -> S3Result<(Pace, Pace)> {
+        let own = self.limited(caller, None).await?;
+        self.admit_on(&own, &self.limited(caller, bucket).await?)
+    }
+
+    /// Counts a request on some meters; its bodies go at the pace of others.
+    fn admit_on(
+        &self,
+        counting: &[(Whose, Limits)],
+        pacing: &[(Whose, Limits)],
+    ) -> S3Result<(Pace, Pace)> {
+        match self.catalogue.meters().admits(counting) {
+            true => Ok(self.catalogue.meters().paces(pacing)),
+            false => Err(Code::SlowDown.into()),
+        }
+    }
+
+    /// Whose rates hold for a request.
+    async fn limited(
+        &self,
+        caller: &Caller,
+        bucket: Option<&str>,
+    ) -> S3Result<Vec<(Whose, Limits)>> {
         let mut whose = Vec::new();
         if let Caller::User(user) = caller {
             let limits = self.catalogue.limits(&user.id).await?;
@@ -370,10 +420,7 @@ impl Service {
         {
             whose.push((Whose::Bucket(bucket.id), of_bucket(&bucket)));
         }
-        match self.catalogue.meters().admits(&whose) {
-            true => Ok(self.catalogue.meters().paces(&whose)),
-            false => Err(Code::SlowDown.into()),
-        }
+        Ok(whose)
     }
 
     /// Finds out who signed a request, for one of these services.

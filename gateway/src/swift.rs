@@ -72,6 +72,15 @@ pub fn is_meant<B>(request: &Request<B>, domains: &[String]) -> bool {
     !by_host.is_ok_and(|target| target.by_host) && !is_signed(request)
 }
 
+/// The bucket that the host of a request of Swift may name instead of an account: `auth-logs` is a good name for one. Only
+/// a request that says nothing of itself, neither with a signature nor with a token, is in doubt.
+pub fn bucket_instead<B>(request: &Request<B>, domains: &[String]) -> Option<String> {
+    let has_token = TOKENS.iter().any(|name| request.headers().contains_key(*name));
+    let host = host_of(request.headers());
+    path::remapped(host, request.uri().path(), domains).filter(|_| !has_token)?;
+    uri::virtual_bucket(host, domains).filter(|bucket| !bucket.contains('_'))
+}
+
 /// The `Host` header, which clients send with containers of every name in it.
 fn host_of(headers: &HeaderMap) -> &str {
     let host = headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -88,6 +97,9 @@ fn is_signed<B>(request: &Request<B>) -> bool {
                 .contains(&pair.split_once('=').map_or(pair, |(name, _)| name))
         })
 }
+
+/// The headers that a token comes in.
+const TOKENS: [&str; 2] = ["x-auth-token", "x-storage-token"];
 
 /// Answers a request of Swift.
 pub async fn handle(service: Rc<Service>, request: Request<Incoming>) -> Answer {
@@ -251,97 +263,62 @@ async fn run(
         *operation = "SwiftExtractArchive";
         return archive::extract(call, permit, named).await;
     }
-    match (&named.container, &named.object) {
-        (None, _) => of_account(call, permit, operation).await,
-        (Some(name), None) => of_container(call, permit, name, operation).await,
-        (Some(name), Some(key)) => {
-            object::check_name(key)?;
-            of_object(call, permit, name, operation).await
-        }
+    if let Some(key) = &named.object {
+        object::check_name(key)?;
     }
-}
-
-async fn of_account(
-    call: &mut Call,
-    permit: &access::AccountPermit,
-    operation: &mut &'static str,
-) -> SwiftResult<Answer> {
-    match call.head.method.as_str() {
-        "GET" | "HEAD" => {
-            *operation = "SwiftReadAccount";
+    let mut is = |name| *operation = name;
+    match (&named.container, &named.object, method.as_str()) {
+        (None, _, "GET" | "HEAD") => {
+            is("SwiftReadAccount");
             account::read(call, permit).await
         }
-        "POST" => {
-            *operation = "SwiftPostAccount";
+        (None, _, "POST") => {
+            is("SwiftPostAccount");
             account::post(call, permit).await
         }
-        _ => {
-            permit.wants(acl::Role::ReadOnly)?;
-            Err(SwiftError::not_allowed("GET, HEAD, POST, OPTIONS"))
-        }
-    }
-}
-
-async fn of_container(
-    call: &mut Call,
-    permit: &access::AccountPermit,
-    name: &str,
-    operation: &mut &'static str,
-) -> SwiftResult<Answer> {
-    match call.head.method.as_str() {
-        "GET" | "HEAD" => {
-            *operation = "SwiftReadContainer";
+        (Some(_), None, "GET" | "HEAD") => {
+            is("SwiftReadContainer");
             container::read(call, permit).await
         }
-        "PUT" => {
-            *operation = "SwiftPutContainer";
+        (Some(name), None, "PUT") => {
+            is("SwiftPutContainer");
             container::put(call, permit, name).await
         }
-        "POST" => {
-            *operation = "SwiftPostContainer";
+        (Some(_), None, "POST") => {
+            is("SwiftPostContainer");
             container::post(call, permit).await
         }
-        "DELETE" => {
-            *operation = "SwiftDeleteContainer";
+        (Some(_), None, "DELETE") => {
+            is("SwiftDeleteContainer");
             container::delete(call, permit).await
         }
-        _ => {
-            permit.wants(acl::Role::ReadOnly)?;
-            Err(SwiftError::not_allowed("GET, HEAD, PUT, POST, DELETE, OPTIONS"))
-        }
-    }
-}
-
-async fn of_object(
-    call: &mut Call,
-    permit: &access::AccountPermit,
-    name: &str,
-    operation: &mut &'static str,
-) -> SwiftResult<Answer> {
-    match call.head.method.as_str() {
-        "GET" | "HEAD" => {
-            *operation = "SwiftReadObject";
+        (Some(name), Some(_), "GET" | "HEAD") => {
+            is("SwiftReadObject");
             read::read(call, permit, name).await
         }
-        "PUT" => {
-            *operation = "SwiftPutObject";
+        (Some(_), Some(_), "PUT") => {
+            is("SwiftPutObject");
             object::put(call, permit).await
         }
-        "POST" => {
-            *operation = "SwiftPostObject";
+        (Some(_), Some(_), "POST") => {
+            is("SwiftPostObject");
             object::post(call, permit).await
         }
-        "COPY" => {
-            *operation = "SwiftCopyObject";
+        (Some(name), Some(_), "COPY") => {
+            is("SwiftCopyObject");
             copy::copy_to(call, permit, name).await
         }
-        "DELETE" => {
-            *operation = "SwiftDeleteObject";
+        (Some(_), Some(_), "DELETE") => {
+            is("SwiftDeleteObject");
             object::delete(call, permit).await
         }
-        _ => {
+        (container, object, _) => {
             permit.wants(acl::Role::ReadOnly)?;
-            Err(SwiftError::not_allowed("GET, HEAD, PUT, POST, COPY, DELETE, OPTIONS"))
+            Err(SwiftError::not_allowed(match (container, object) {
+                (None, _) => "GET, HEAD, POST, OPTIONS",
+                (_, None) => "GET, HEAD, PUT, POST, DELETE, OPTIONS",
+                _ => "GET, HEAD, PUT, POST, COPY, DELETE, OPTIONS",
+            }))
         }
     }
 }
@@ -349,7 +326,7 @@ async fn of_object(
 /// Who sent the request: nobody, if it has no token; an error if its token is not good.
 async fn user_of(service: &Service, head: &Head) -> SwiftResult<Result<Option<Arc<User>>, ()>> {
     let header = |name| head.headers.get(name).map(|value: &HeaderValue| value.to_str());
-    let Some(token) = header("x-auth-token").or_else(|| header("x-storage-token")) else {
+    let Some(token) = TOKENS.into_iter().find_map(header) else {
         return Ok(Ok(None));
     };
     let Some((token, access_key)) =
@@ -456,5 +433,24 @@ mod tests {
         }
         assert!(meant("/o", ("host", "c.AUTH_u.s3.x")));
         assert!(!meant("/o?X-Amz-Signature=1", ("host", "c.AUTH_u.s3.x")));
+    }
+
+    #[test]
+    fn hosts_of_accounts_may_be_those_of_buckets() {
+        let instead = |host: &str, header: &str| {
+            let request = Request::builder().uri("/o").header("host", host).header(header, "x");
+            bucket_instead(&request.body(()).unwrap(), &["s3.x".to_owned()])
+        };
+        assert_eq!(instead("auth-logs.s3.x", "accept").as_deref(), Some("auth-logs"));
+        assert_eq!(instead("c.Auth-u.s3.x:80", "accept").as_deref(), Some("c.auth-u"));
+        for (host, header) in [
+            ("auth-logs.s3.x", "x-auth-token"),
+            ("auth-logs.s3.x", "x-storage-token"),
+            ("AUTH_u.s3.x", "accept"),
+            ("c_d.auth-u.s3.x", "accept"),
+            ("logs.s3.x", "accept"),
+        ] {
+            assert_eq!(instead(host, header), None, "{host} {header}");
+        }
     }
 }

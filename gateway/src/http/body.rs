@@ -50,6 +50,16 @@ impl ResponseBody {
         }
     }
 
+    /// Whether it is known how many bytes there will be.
+    fn is_measured(&self) -> bool {
+        match self {
+            ResponseBody::Chunks(_) => false,
+            ResponseBody::Paced(paced) => paced.body.is_measured(),
+            ResponseBody::Sequence(bodies) => bodies.iter().all(ResponseBody::is_measured),
+            ResponseBody::Full(_) | ResponseBody::Download(..) | ResponseBody::Stream(..) => true,
+        }
+    }
+
     /// Bytes still to come.
     fn left(&self) -> u64 {
         match self {
@@ -124,9 +134,31 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            ResponseBody::Chunks(_) => SizeHint::new(),
-            body => SizeHint::with_exact(body.left()),
+        match self.is_measured() {
+            true => SizeHint::with_exact(self.left()),
+            false => SizeHint::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+
+    #[test]
+    fn what_has_no_known_length_announces_none() {
+        let chunks = || ResponseBody::Chunks(stream::empty().boxed_local());
+        let paced = |body| {
+            ResponseBody::Paced(Box::new(Paced { body, pace: Pace::default(), pause: None }))
+        };
+        let sequence = |bodies: Vec<ResponseBody>| ResponseBody::Sequence(bodies.into());
+        let full = || ResponseBody::Full(Bytes::from_static(b"abc"));
+        for body in [chunks(), paced(chunks()), sequence(vec![full(), paced(chunks())])] {
+            assert_eq!((body.size_hint().exact(), body.is_end_stream()), (None, false));
+        }
+        for body in [full(), paced(full()), sequence(vec![full(), ResponseBody::empty()])] {
+            assert_eq!(body.size_hint().exact(), Some(3));
         }
     }
 }

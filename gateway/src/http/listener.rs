@@ -209,11 +209,12 @@ where
         request.extensions_mut().insert(peer);
         let expects = expects_continue(request.headers());
         let has_body = !request.body().is_end_stream();
-        if expects && !has_body {
-            interim.say_continue();
-        }
+        let says = (expects && !has_body).then(|| interim.clone());
         let answer = handler(request);
         async move {
+            if let Some(interim) = says {
+                interim.say_continue().await;
+            }
             let mut answer = answer.await;
             // Whether the client sends the body that it was not told to send is for him to decide:
             // the connection is of no use any more. An error is what ends a request so.

@@ -3,13 +3,15 @@
 //!
 //! It also says `100 Continue` where hyper does not: to a request that expects it and has an empty body.
 //! Some clients (botocore) take the final answer for a refusal then, and their connection is out of step
-//! from there on.
+//! from there on. It is said when all that was written before is flushed: with several requests on their way the end of
+//! the answer before may still wait to be written.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -21,12 +23,22 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub struct Interim {
     /// Bytes of [`CONTINUE`] that are still to be written.
     left: Rc<Cell<usize>>,
+    /// Who waits until they are.
+    waiting: Rc<RefCell<Option<Waker>>>,
 }
 
 impl Interim {
-    /// Before the next byte of an answer, says `100 Continue`.
-    pub fn say_continue(&self) {
+    /// Says `100 Continue`, and comes back when that is said: the answer is given after it.
+    pub async fn say_continue(&self) {
         self.left.set(CONTINUE.len());
+        let said = |cx: &mut Context<'_>| {
+            if self.left.get() == 0 {
+                return Poll::Ready(());
+            }
+            *self.waiting.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        };
+        poll_fn(said).await;
     }
 }
 
@@ -66,10 +78,14 @@ impl<S> Impatient<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Impatient<S> {
+    /// Writes what is asked for. Called where whoever writes has nothing left that he began to write before.
     fn write_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let left = self.interim.left.get();
             if left == 0 {
+                if let Some(waiting) = self.interim.waiting.take() {
+                    waiting.wake();
+                }
                 return Poll::Ready(Ok(()));
             }
             let rest = &CONTINUE[CONTINUE.len() - left..];
@@ -99,11 +115,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let write = match self.write_interim(cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut self.stream).poll_write(cx, bytes),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
+        let write = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch(cx, write)
     }
 
@@ -112,11 +124,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let write = match self.write_interim(cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut self.stream).poll_write_vectored(cx, pieces),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
+        let write = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
         self.watch(cx, write)
     }
 
@@ -125,12 +133,48 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flush = Pin::new(&mut self.stream).poll_flush(cx);
+        let flush = match self.write_interim(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut self.stream).poll_flush(cx),
+            other => other,
+        };
         self.watch(cx, flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shutdown = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.watch(cx, shutdown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn the_answer_before_is_not_broken_into() {
+        // Shorter than what is written: neither goes in one step.
+        let (here, mut there) = tokio::io::duplex(7);
+        let interim = Interim::default();
+        let mut stream = Impatient::new(here, Duration::from_secs(9), interim.clone());
+        let answers = async move {
+            stream.write_all(b"the beginning, ").await.expect("written");
+            let waits = interim.say_continue();
+            let writes = async {
+                stream.write_all(b"the end of the answer before").await.expect("written");
+                stream.flush().await.expect("flushed");
+            };
+            tokio::join!(waits, writes);
+            stream.write_all(b"the answer").await.expect("written");
+            stream.shutdown().await.expect("shut");
+        };
+        let mut all = String::new();
+        let (read, ()) = tokio::join!(there.read_to_string(&mut all), answers);
+        read.expect("read");
+        let expected = format!(
+            "the beginning, the end of the answer before{}the answer",
+            std::str::from_utf8(CONTINUE).expect("text")
+        );
+        assert_eq!(all, expected);
     }
 }

@@ -242,14 +242,15 @@ impl Target {
     }
 
     /// Whether the ACLs of Swift give what is needed, or what the request came with does. A policy that denies
-    /// comes before them.
+    /// comes before them; a public access block leaves of them what names somebody.
     fn granted_by_swift(&self, call: &Call, need: Need) -> bool {
         // Whom policies of his account bind, has what they and the bucket's say.
         if self.identity.is_some() {
             return false;
         }
+        let blocked = self.rules.block.ignore_public_acls || self.rules.restricted();
         call.grant.allows(need.action, &self.bucket)
-            || self.rules.container.allows(call, need.action)
+            || self.rules.container.allows(call, need.action, blocked)
     }
 
     fn also(&self, call: &Call, action: &'static str, key: Option<&str>) -> S3Result<()> {

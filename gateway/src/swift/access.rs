@@ -95,6 +95,15 @@ pub(super) fn signed(account: &str) -> AccountPermit {
     AccountPermit { account: account.to_owned(), role: Role::None }
 }
 
+/// Leave to have a body read that names containers and objects, or has them in it. Each is decided by itself when its
+/// turn comes; who has no token could have none of them.
+pub(super) fn many(call: &Call) -> SwiftResult<()> {
+    match &call.caller {
+        Caller::User(_) => Ok(()),
+        Caller::Anonymous => Err(SwiftError::forbidden()),
+    }
+}
+
 /// Leave to make a container.
 pub(super) fn new_container(call: &Call, account: &AccountPermit) -> SwiftResult<()> {
     account.wants(Role::ReadWrite)?;
@@ -127,7 +136,7 @@ pub(super) async fn source(
 }
 
 /// What is not there is told to those only who may look.
-fn hidden(call: &Call, account: &str) -> SwiftError {
+pub(super) fn hidden(call: &Call, account: &str) -> SwiftError {
     let owner = call.caller.is(account) || call.caller.is_admin();
     match owner || call.grant.sees(account) {
         true => SwiftError::not_found(),

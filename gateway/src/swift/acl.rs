@@ -164,6 +164,22 @@ enum Word {
     Listings,
 }
 
+impl Word {
+    /// Whether it lets in people of whom the owner knows nothing.
+    fn is_public(&self) -> bool {
+        match self {
+            Word::User { account, .. } => account == "*",
+            Word::Referrer { allow, .. } => *allow,
+            Word::Listings => false,
+        }
+    }
+}
+
+/// Whether an ACL as it is kept lets in people of whom the owner knows nothing: what a public access block is about.
+pub(super) fn is_public(kept: &[u8]) -> bool {
+    Acl::parse(&String::from_utf8_lossy(kept)).words.iter().any(Word::is_public)
+}
+
 /// Who may read, or who may write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acl {
@@ -173,7 +189,9 @@ pub struct Acl {
 impl Acl {
     /// Reads what [`clean`] gave.
     fn parse(text: &str) -> Acl {
-        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let words = text.split(',').map(str::trim);
+        // A lone star names nobody, neither an account nor a user in it.
+        let words = words.filter(|word| !word.is_empty() && *word != "*");
         let word = |word: &str| match word.strip_prefix(".r:") {
             Some(host) => match host.strip_prefix('-') {
                 Some(host) => Word::Referrer { host: host.to_owned(), allow: false },
@@ -188,10 +206,8 @@ impl Acl {
         Acl { words: words.map(word).collect() }
     }
 
-    fn has_user(&self, account: &str, name: &str) -> bool {
-        self.words.iter().any(|word| match word {
-            // A lone star names nobody.
-            Word::User { account: star, name: any } if star == "*" && any == "*" => true,
+    fn has_user(&self, account: &str, name: &str, named: bool) -> bool {
+        self.words.iter().filter(|word| !(named && word.is_public())).any(|word| match word {
             Word::User { account: a, name: n } => {
                 (a == "*" || a == account) && (n == "*" || n == name)
             }
@@ -289,8 +305,9 @@ impl ContainerAcl {
         Ok(ContainerAcl { read: acl(READ), write: acl(WRITE) })
     }
 
-    /// Whether they give the sender of a request leave for an action of S3.
-    pub fn allows(&self, call: &Call, action: &str) -> bool {
+    /// Whether they give the sender of a request leave for an action of S3; `named` is whether only what names users
+    /// or their accounts counts, and nothing that lets in anybody.
+    pub fn allows(&self, call: &Call, action: &str, named: bool) -> bool {
         let Some(act) = act(action) else { return false };
         let acl = match act {
             Act::Read | Act::List => &self.read,
@@ -302,9 +319,12 @@ impl ContainerAcl {
         }
         if let Caller::User(user) = &call.caller {
             let (account, name) = user.groups();
-            if acl.has_user(account, name) {
+            if acl.has_user(account, name, named) {
                 return true;
             }
+        }
+        if named {
+            return false;
         }
         let referrer = call.head.headers.get("referer").and_then(|value| value.to_str().ok());
         act != Act::Write && (act != Act::List || acl.lists()) && acl.has_referrer(referrer)
@@ -381,7 +401,14 @@ mod tests {
         for (account, name, there) in
             [("a", "x", true), ("a", "y", false), ("b", "any", true), ("c", "z", true)]
         {
-            assert_eq!(acl.has_user(account, name), there, "{account}:{name}");
+            assert_eq!(acl.has_user(account, name, false), there, "{account}:{name}");
+        }
+        assert!(!Acl::parse("*").has_user("a", "x", false) && !is_public(b"*"));
+        assert!(Acl::parse("*:*").has_user("a", "x", false));
+        let acl = Acl::parse("a,*:z,*:*");
+        assert!(acl.has_user("a", "x", true) && !acl.has_user("c", "z", true));
+        for (text, public) in [("a:x,b", false), (".r:-h", false), (".r:h", true), ("*:z", true)] {
+            assert_eq!(is_public(text.as_bytes()), public, "{text}");
         }
         let acl = Acl::parse(".r:*,.r:-bad.example.com,.r:.example.org");
         assert!(acl.has_referrer(None) && acl.has_referrer(Some("http://good.example.com/x")));

@@ -13,6 +13,7 @@ use super::error::{SwiftError, SwiftResult};
 use super::path::Named;
 use super::unpack::{Unpacked, Unpacker};
 use super::{Call, container, metadata, object};
+use crate::pace::Pace;
 use crate::s3::Answer;
 use crate::s3::error::S3Result;
 use crate::s3::operations::write::PIECE_OBJECT_BYTES_MAX;
@@ -44,7 +45,8 @@ const ATTRIBUTES: [&str; 2] = ["SCHILY.xattr.user.", "LIBARCHIVE.xattr.user."];
 /// What a header of an archive says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
-    name: String,
+    /// `None` for one that is not UTF-8: where the name is longer than the header, it is cut anywhere.
+    name: Option<String>,
     size: u64,
     kind: u8,
 }
@@ -65,13 +67,13 @@ fn parse_header(block: &[u8]) -> Result<Option<Member>, &'static str> {
     let size = number(&block[124..136]).ok_or("a header has no size")?;
     let text = |field: &[u8]| {
         let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-        String::from_utf8(field[..end].to_vec()).map_err(|_| "a name is not UTF-8")
+        field[..end].to_vec()
     };
-    let mut name = text(&block[..100])?;
-    let prefix = text(&block[345..500])?;
+    let (mut name, prefix) = (text(&block[..100]), text(&block[345..500]));
     if block[257..262] == *b"ustar" && block[262] == 0 && !prefix.is_empty() {
-        name = format!("{prefix}/{name}");
+        name = [prefix, b"/".to_vec(), name].concat();
     }
+    let name = String::from_utf8(name).ok();
     Ok(Some(Member { name, size, kind: block[156] }))
 }
 
@@ -214,6 +216,11 @@ fn damaged(why: &str) -> SwiftError {
     SwiftError::bad_request(format!("Invalid Tar File: {why}"))
 }
 
+/// Without its name a file would be taken for another.
+fn not_text() -> SwiftError {
+    damaged("a name is not UTF-8")
+}
+
 /// Bytes from the end of a file to the next block.
 fn filling(size: u64) -> u64 {
     (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64
@@ -225,6 +232,7 @@ pub(super) async fn extract(
     permit: &AccountPermit,
     named: &Named,
 ) -> SwiftResult<Answer> {
+    access::many(call)?;
     let form = call.head.query.value("extract-archive").unwrap_or_default();
     let unpacker = Unpacker::of(form)?;
     let (reader, budget) = (object::body(call)?, call.service.budget.clone());
@@ -273,7 +281,7 @@ impl Work<'_> {
             }
             let pax = std::mem::take(&mut pax);
             let length = pax.size.unwrap_or(member.size);
-            let name = pax.path.clone().unwrap_or(member.name);
+            let name = pax.path.clone().or(member.name).ok_or_else(not_text)?;
             if matches!(member.kind, b'0' | 0) && !name.ends_with('/') {
                 self.file(call, &name, length, &pax, report).await?;
                 if report.errors.len() >= FAILURES_MAX {
@@ -298,7 +306,7 @@ impl Work<'_> {
             b'L' => {
                 let end = text.iter().position(|byte| *byte == 0);
                 let name = text[..end.unwrap_or(text.len())].to_vec();
-                pax.path = String::from_utf8(name).ok();
+                pax.path = Some(String::from_utf8(name).map_err(|_| not_text())?);
             }
             b'x' => {
                 let before = pax.path.take();
@@ -360,7 +368,8 @@ impl Work<'_> {
         self.open_container(call, container).await?;
         let kind = pax.content_type.clone().unwrap_or_else(|| object::guessed(object).to_owned());
         let headers: BTreeMap<String, String> = [("content-type".to_owned(), kind)].into();
-        let arrival = Arrival { size: Some(size), headers, metadata, bytes: self.stretch(left) };
+        let (bytes, pace) = (self.stretch(left), Pace::default());
+        let arrival = Arrival { size: Some(size), headers, metadata, bytes, pace };
         arrival::put(call, self.permit, object, arrival).await?;
         Ok(())
     }
@@ -422,7 +431,7 @@ mod tests {
     #[test]
     fn headers_are_read_and_checked() {
         let block = header("a/b.txt", "00000000013\0", b'0');
-        let member = Member { name: "a/b.txt".into(), size: 11, kind: b'0' };
+        let member = Member { name: Some("a/b.txt".into()), size: 11, kind: b'0' };
         assert_eq!(parse_header(&block), Ok(Some(member)));
         assert_eq!(parse_header(&[0; BLOCK]), Ok(None));
         let mut wrong = block;

@@ -3,6 +3,7 @@
 use super::access::{self, AccountPermit};
 use super::error::SwiftResult;
 use super::{Call, legacy, object, quota};
+use crate::pace::Pace;
 use crate::s3::auth::payload::Inspector;
 use crate::s3::checksum::{Algorithm, Announced};
 use crate::s3::error::S3Result;
@@ -21,6 +22,8 @@ pub(super) struct Arrival {
     pub headers: BTreeMap<String, String>,
     pub metadata: BTreeMap<String, Bytes>,
     pub bytes: LocalBoxStream<'static, S3Result<Bytes>>,
+    /// How fast they are read, unless what they come out of has a pace.
+    pub pace: Pace,
 }
 
 /// Makes an object of it, in the bucket of the request: the same decision, the same quotas as for a PUT.
@@ -41,7 +44,8 @@ pub(super) async fn put(
     let mut reader = match arrival.size {
         Some(size) => BodyReader::new(source, None, size),
         None => BodyReader::open(source, PIECE_OBJECT_BYTES_MAX),
-    };
+    }
+    .paced(arrival.pace);
     if let Some(room) = room {
         // What has no length ends where the room does.
         reader.allow(room);

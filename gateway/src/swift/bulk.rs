@@ -6,10 +6,10 @@ use super::access::{self, AccountPermit};
 use super::error::{SwiftError, SwiftResult};
 use super::listing::Format;
 use super::{Call, object, respond};
-use crate::s3::Answer;
+use crate::s3::names::KEY_BYTES_MAX;
 use crate::s3::router::Operation;
-use crate::s3::uri;
 use crate::s3::xml::Xml;
+use crate::s3::{Answer, drain, uri};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -22,6 +22,10 @@ pub(super) const LIST_BYTES_MAX: usize = 8 << 20;
 
 /// Most failures that are told; deleting ends with the last.
 pub(super) const FAILURES_MAX: usize = 1000;
+
+/// Most bytes of a path that a report tells: all that the names of container and object may have. What is longer is
+/// cut.
+const PATH_BYTES_MAX: usize = 1 + access::CONTAINER_BYTES_MAX + 1 + KEY_BYTES_MAX;
 
 /// What became of the parts of a request.
 #[derive(Clone, Debug)]
@@ -135,7 +139,9 @@ impl Report {
         String::from_utf8(xml.into_bytes()).unwrap_or_default()
     }
 
-    pub(super) fn failed(&mut self, path: String, status: StatusCode) {
+    pub(super) fn failed(&mut self, mut path: String, status: StatusCode) {
+        path.truncate(path.floor_char_boundary(PATH_BYTES_MAX));
+        path.shrink_to_fit();
         if self.errors.len() < FAILURES_MAX {
             self.errors.push((path, status_text(status)));
         }
@@ -156,35 +162,42 @@ fn quote(path: &str) -> String {
 
 /// The whole body of a request, with a length or without.
 pub(super) async fn whole_body(call: &mut Call, bytes_max: usize) -> SwiftResult<Bytes> {
-    let mut reader = object::body(call)?;
-    let too_large =
-        || SwiftError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("More than {bytes_max} bytes."));
+    // Before the body is taken: who answers a refusal reads what is still to come, so that the client sees it.
     if call.head.content_length()?.is_some_and(|length| length > bytes_max as u64) {
-        return Err(too_large());
+        let why = format!("More than {bytes_max} bytes.");
+        return Err(SwiftError::new(StatusCode::PAYLOAD_TOO_LARGE, why));
     }
+    let mut reader = object::body(call)?;
     reader.allow(bytes_max as u64);
     let mut document = BytesMut::new();
-    while let Some((piece, _)) = reader.piece(&call.service.budget).await? {
-        document.extend_from_slice(&piece.data);
+    loop {
+        match reader.piece(&call.service.budget).await {
+            Ok(Some((piece, _))) => document.extend_from_slice(&piece.data),
+            Ok(None) => return Ok(document.freeze()),
+            Err(error) => {
+                drain(&mut reader).await;
+                return Err(error.into());
+            }
+        }
     }
-    Ok(document.freeze())
 }
 
 /// POST or DELETE with `?bulk-delete`: the body names what goes, a line each.
 pub(super) async fn delete(call: &mut Call, permit: &AccountPermit) -> SwiftResult<Answer> {
+    access::many(call)?;
     let body = whole_body(call, LIST_BYTES_MAX).await?;
     let mut report = Report::default();
-    let text = String::from_utf8_lossy(&body).into_owned();
-    let paths: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if paths.len() > DELETES_MAX {
+    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let paths = lines.filter(|line| !line.is_empty());
+    if paths.clone().nth(DELETES_MAX).is_some() {
         report.status = StatusCode::PAYLOAD_TOO_LARGE;
         report.body = format!("Maximum Bulk Deletes: {DELETES_MAX} per request");
         return Ok(deleted(call, report));
     }
     for path in paths {
-        let decoded = String::from_utf8(uri::percent_decode(path.as_bytes()));
-        let Ok(decoded) = decoded else {
-            report.failed(path.to_owned(), StatusCode::PRECONDITION_FAILED);
+        let Ok(decoded) = String::from_utf8(uri::percent_decode(path)) else {
+            let path = String::from_utf8_lossy(path).into_owned();
+            report.failed(path, StatusCode::PRECONDITION_FAILED);
             continue;
         };
         let decoded = decoded.trim_start_matches('/');
@@ -252,7 +265,8 @@ async fn delete_at(
     container: &str,
     object: Option<&str>,
 ) -> SwiftResult<StatusCode> {
-    let bucket = super::slo::bucket_of(call, permit, container).await?;
+    let bucket = access::bucket_name(call, permit.id(), container).await?;
+    let bucket = bucket.ok_or_else(|| access::hidden(call, permit.id()))?;
     call.head.target.bucket = Some(bucket);
     call.head.target.key = object.map(str::to_owned);
     let Some(object) = object else {
@@ -283,5 +297,14 @@ mod tests {
         assert!(report.text(Format::Xml, "delete").contains("<number_deleted>2</number_deleted>"));
         report.failed("/x".into(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(report.status, StatusCode::BAD_GATEWAY);
+    }
+
+    #[test]
+    fn long_paths_are_cut_in_reports() {
+        let mut report = Report::default();
+        report.failed(format!("/{}", "é".repeat(40_000)), StatusCode::BAD_REQUEST);
+        let told = &report.errors[0].0;
+        assert_eq!(told.len(), PATH_BYTES_MAX - 1);
+        assert!(told.ends_with('é') && told.capacity() <= PATH_BYTES_MAX);
     }
 }

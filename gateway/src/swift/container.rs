@@ -123,6 +123,11 @@ async fn apply(
     changes: &Changes,
     versioning: Option<Versioning>,
 ) -> SwiftResult<()> {
+    let set = [acl::READ, acl::WRITE].map(|name| changes.settings.get(name));
+    let opens = set.into_iter().flatten().flatten().any(|kept| acl::is_public(kept));
+    if opens && call.service.rules.rules(bucket)?.block.block_public_acls {
+        return Err(SwiftError::forbidden());
+    }
     if let Some(versioning) = versioning {
         versions::configure(call, bucket, versioning).await?;
     }

@@ -181,7 +181,8 @@ async fn copy(
     headers.extend(given);
     symlink::readdress(call, &mut headers)?;
     legacy::keep(call, permit, &bucket, &key).await?;
-    let copied = Copied { raw, first, size, headers, metadata: own, sharing };
+    let condition = Condition::default();
+    let copied = Copied { raw, first, size, headers, metadata: own, sharing, condition };
     let made = write(call, &source, bucket.clone(), key, copied).await?;
     let mut answer = created(call, &bucket, &made);
     set_copied(answer.headers_mut(), from, &source);
@@ -196,6 +197,8 @@ struct Copied {
     headers: BTreeMap<String, String>,
     metadata: BTreeMap<String, Bytes>,
     sharing: Sharing,
+    /// What must hold of what is there.
+    condition: Condition,
 }
 
 async fn write(
@@ -207,7 +210,7 @@ async fn write(
 ) -> SwiftResult<Made> {
     let described = described(copied.headers, copied.metadata);
     let entry = &source.found.entry;
-    let condition = Condition::default();
+    let condition = copied.condition;
     if let (true, Body::Segments { manifest }) = (copied.raw, &source.found.detail.body) {
         let (listed, manifest) = (entry.listed.clone(), manifest.clone());
         let (size, etag, sharing) = (entry.size, entry.etag, copied.sharing);
@@ -231,6 +234,17 @@ pub(super) async fn whole(
     to: &Rc<Bucket>,
     key: Bytes,
 ) -> SwiftResult<Made> {
+    whole_if(call, (from, found), to, key, Condition::default()).await
+}
+
+/// As [`whole`], if this holds of what is there.
+pub(super) async fn whole_if(
+    call: &Call,
+    (from, found): (&Rc<Bucket>, &Found),
+    to: &Rc<Bucket>,
+    key: Bytes,
+    condition: Condition,
+) -> SwiftResult<Made> {
     let source = Opened::raw(from.clone(), found.clone());
     let copied = Copied {
         raw: true,
@@ -239,6 +253,7 @@ pub(super) async fn whole(
         headers: found.detail.headers.clone(),
         metadata: found.detail.metadata.clone(),
         sharing: Sharing { owner: to.owner.clone(), acl: None },
+        condition,
     };
     write(call, &source, to.clone(), key, copied).await
 }
@@ -253,8 +268,8 @@ pub(super) async fn empty(
     let found = Found { detail: Default::default(), ..Found::default() };
     let source = Opened::raw(to.clone(), found);
     let sharing = Sharing { owner: to.owner.clone(), acl: None };
-    let copied =
-        Copied { raw: true, first: 0, size: 0, headers, metadata: BTreeMap::new(), sharing };
+    let (metadata, condition) = (BTreeMap::new(), Condition::default());
+    let copied = Copied { raw: true, first: 0, size: 0, headers, metadata, sharing, condition };
     write(call, &source, to.clone(), key, copied).await
 }
 

@@ -17,6 +17,7 @@ use super::arrival::{self, Arrival};
 use super::error::{SwiftError, SwiftResult};
 use super::path::{self, Named};
 use super::{Call, access, object, respond, tempurl};
+use crate::http::html::escaped;
 use crate::s3::error::{Code, S3Error, S3Result};
 use crate::s3::form::boundary;
 use crate::s3::form::parts::{Part, Parts};
@@ -176,7 +177,8 @@ impl Work<'_> {
         let headers = object::with_type(call, object::headers_of(call)?)?;
         let exceeded = Rc::new(Cell::new(false));
         let bytes = stretch(parts.clone(), size_max, exceeded.clone());
-        let arrival = Arrival { size: None, headers, metadata: BTreeMap::new(), bytes };
+        let (metadata, pace) = (BTreeMap::new(), call.pace.clone());
+        let arrival = Arrival { size: None, headers, metadata, bytes, pace };
         let permit = access::signed(&self.named.account);
         let made = arrival::put(call, &permit, &name, arrival).await;
         match made {
@@ -289,22 +291,6 @@ fn titled(text: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// As an attribute of HTML has it.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// The bytes of the file whose turn it is, at most so many.
 fn stretch(
     parts: Rc<Mutex<Parts>>,
@@ -405,9 +391,8 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_words_and_pages_are_escaped() {
+    fn messages_are_words() {
         assert_eq!(titled("max file count exceeded"), "Max File Count Exceeded");
         assert_eq!(titled(""), "");
-        assert_eq!(escaped("a?b=1&c=\"<'>"), "a?b=1&amp;c=&quot;&lt;&#39;&gt;");
     }
 }

@@ -9,12 +9,13 @@
 //! or is another one than the list says, ends the read: before it begins, if it is the first, with 409; later by breaking the
 //! connection.
 
+mod reader;
+
 use super::error::{SwiftError, SwiftResult};
 use super::{access, symlink};
 use crate::catalogue::Bucket;
 use crate::http::body::ResponseBody;
 use crate::pace::Pace;
-use crate::s3::access::Admitted;
 use crate::s3::auth::payload::PayloadMode;
 use crate::s3::error::{Code, S3Error, S3Result};
 use crate::s3::operations::copy::CopySource;
@@ -24,8 +25,8 @@ use crate::s3::{Call, uri};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream};
-use futures_util::{StreamExt, TryStreamExt};
 use http::StatusCode;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value};
@@ -228,9 +229,9 @@ impl Opened {
         first: u64,
         length: u64,
     ) -> LocalBoxStream<'static, S3Result<Bytes>> {
-        let reader = Rc::new(Reader {
+        let reader = Rc::new(reader::Reader {
             account: self.bucket.owner.clone(),
-            call: Call {
+            call: Rc::new(Call {
                 service: call.service.clone(),
                 head: call.head.clone(),
                 caller: call.caller.clone(),
@@ -239,107 +240,14 @@ impl Opened {
                 body: None,
                 pace: Pace::default(),
                 noted: Default::default(),
-            },
+            }),
         });
-        bytes_of(reader, segments, first, length, 0)
+        reader::bytes_of(reader, segments, first, length, 0)
     }
 }
 
 /// What a copy reads from.
 pub(crate) type Copied = crate::transfer::body::BodyReader;
-
-/// Who reads segments, as long as it takes.
-struct Reader {
-    account: String,
-    call: Call,
-}
-
-/// The bytes of a stretch of segments.
-fn bytes_of(
-    reader: Rc<Reader>,
-    segments: Rc<Vec<Segment>>,
-    first: u64,
-    length: u64,
-    depth: usize,
-) -> LocalBoxStream<'static, S3Result<Bytes>> {
-    let end = first.saturating_add(length);
-    let mut start = 0u64;
-    let mut stretches = Vec::new();
-    for (at, segment) in segments.iter().enumerate() {
-        let stop = start.saturating_add(segment.length);
-        let (from, to) = (first.max(start), end.min(stop));
-        if from < to {
-            stretches.push((at, from - start, to - from));
-        }
-        start = stop;
-    }
-    stream::iter(stretches)
-        .then(move |(at, offset, length)| {
-            let (reader, segments) = (reader.clone(), segments.clone());
-            async move { open_segment(reader, &segments[at], offset, length, depth).await }
-        })
-        .try_flatten()
-        .boxed_local()
-}
-
-async fn open_segment(
-    reader: Rc<Reader>,
-    segment: &Segment,
-    offset: u64,
-    length: u64,
-    depth: usize,
-) -> S3Result<LocalBoxStream<'static, S3Result<Bytes>>> {
-    let (container, object, etag, first, nested) = match &segment.source {
-        SegmentSource::Object { container, object, etag, first, nested } => {
-            (container, object, etag, *first, *nested)
-        }
-        SegmentSource::Data(data) => {
-            let end = offset.saturating_add(length).min(data.len() as u64);
-            // Stretches are cut by the length of the data, so they are inside.
-            let bytes = data.slice(offset.min(end) as usize..end as usize);
-            return Ok(stream::iter([Ok(bytes)]).boxed_local());
-        }
-    };
-    let path = format!("/{container}/{object}");
-    let call = &reader.call;
-    let leave = access::source(call, &reader.account, container, object, None).await;
-    let unreadable = |error: SwiftError| match error.status.is_server_error() {
-        true => Code::InternalError.into(),
-        false => broken(&path),
-    };
-    let leave = leave.map_err(unreadable)?;
-    let Admitted { bucket, found, .. } =
-        leave.read(call, true).await.map_err(|error| reason(error, &path))?;
-    let symlink::Followed { bucket, found, .. } =
-        symlink::follow(call, bucket, found, true).await.map_err(unreadable)?;
-    let same = etag.as_ref().is_none_or(|etag| *etag == tag_of(&found.entry).to_string());
-    let first = first.saturating_add(offset);
-    if !same || first.saturating_add(length) > found.entry.size {
-        return Err(broken(&path));
-    }
-    if let Body::Segments { manifest } = &found.detail.body {
-        let inner = parse_stored(manifest).filter(|_| nested && depth + 1 < DEPTH_MAX);
-        let inner = Rc::new(inner.ok_or_else(|| broken(&path))?);
-        return Ok(bytes_of(reader, inner, first, length, depth + 1));
-    }
-    let body = read::body(call, &bucket, &found, (first, length), false).await?;
-    Ok(pieces(body))
-}
-
-/// Faults of the cluster stay what they are.
-fn reason(error: S3Error, path: &str) -> S3Error {
-    match error.code.status().is_server_error() {
-        true => error,
-        false => broken(path),
-    }
-}
-
-/// The bytes of a body of ours.
-fn pieces(body: ResponseBody) -> LocalBoxStream<'static, S3Result<Bytes>> {
-    let frames = http_body_util::BodyStream::new(body);
-    let data = frames.try_filter_map(|frame| async move { Ok(frame.into_data().ok()) });
-    data.boxed_local()
-}
 
 /// Reads the list of segments as it is kept.
 pub(super) fn parse_stored(manifest: &[u8]) -> Option<Vec<Segment>> {

@@ -3,7 +3,9 @@
 //!
 //! The versions of `name` are objects called `LLLname/TIME`, where LLL is the length of the name as three
 //! hexadecimal digits. The copies are made before the change, so that a crash leaves a version too many and never one
-//! too few; they are not one transaction with it, as in Swift.
+//! too few; they are not one transaction with it, as in Swift: of two PUTs at the same time both keep what was there
+//! before, and the one that is replaced by the other is kept nowhere. A deletion replaces nothing but what it has seen:
+//! where a PUT comes between, it begins anew, and deletes that.
 
 use super::access::{self, AccountPermit};
 use super::error::{SwiftError, SwiftResult};
@@ -28,6 +30,9 @@ const MODE: &str = "x-versions-mode";
 
 /// Most names that are asked of the catalogue at a time.
 const PAGE_MAX: u32 = 1000;
+
+/// How often a deletion begins anew because the object was replaced before a version was brought back.
+const RESTORES_MAX: usize = 5;
 
 /// Reads what the headers change.
 pub(super) fn container_changes(call: &Call, changes: &mut Changes) -> SwiftResult<()> {
@@ -188,30 +193,70 @@ pub(super) async fn delete(
         copy::empty(call, &archive.bucket, to.into(), headers).await?;
         return Ok(None);
     }
-    let versions = &archive.bucket;
-    let Some((newest, before)) = newest(call, versions, &prefix_of(&name)).await? else {
+    for _ in 0..RESTORES_MAX {
+        match restore(call, &archive.bucket, bucket, key, &name).await {
+            // Something else is there by now, or nothing: that is what the deletion is about.
+            Err(error)
+                if [StatusCode::PRECONDITION_FAILED, StatusCode::NOT_FOUND]
+                    .contains(&error.status) => {}
+            done => return done,
+        }
+    }
+    Err(SwiftError::new(
+        StatusCode::CONFLICT,
+        "The object was replaced again and again while it was to be deleted.",
+    ))
+}
+
+/// Brings the newest version back in the place of what is there now. `None` if there is no version;
+/// `PRECONDITION_FAILED` or `NOT_FOUND` if what is there has changed by then.
+async fn restore(
+    call: &Call,
+    versions: &Rc<Bucket>,
+    bucket: &Rc<Bucket>,
+    key: &Bytes,
+    name: &str,
+) -> SwiftResult<Option<()>> {
+    let present = read(call, bucket, key).await?;
+    let unchanged = unchanged(present.as_ref());
+    let Some((newest, before)) = newest(call, versions, &prefix_of(name)).await? else {
         return Ok(None);
     };
     let Some(found) = read(call, versions, &newest).await? else { return Ok(None) };
     if found.entry.content_type != DELETED_TYPE {
-        copy::whole(call, versions, &found, bucket, key.clone()).await?;
+        copy::whole_if(call, (versions, &found), bucket, key.clone(), unchanged).await?;
         remove(call, versions, newest).await?;
         return Ok(Some(()));
     }
     // The archive was a history once, and the last thing in it is a deletion. An object that is there again goes
     // back to that; otherwise the deletion is taken back.
-    if read(call, bucket, key).await?.is_some() {
+    if present.is_some() {
         return Ok(None);
     }
     if let Some(before) = before
         && let Some(found) = read(call, versions, &before).await?
         && found.entry.content_type != DELETED_TYPE
     {
-        copy::whole(call, versions, &found, bucket, key.clone()).await?;
+        copy::whole_if(call, (versions, &found), bucket, key.clone(), unchanged).await?;
         remove(call, versions, before).await?;
     }
     remove(call, versions, newest).await?;
     Ok(Some(()))
+}
+
+/// What holds as long as the object of a key is the one that was read, or there is still none.
+fn unchanged(present: Option<&Found>) -> Condition {
+    match present {
+        None => Condition { if_match: None, if_none_match: Some(TagMatch::Any {}) },
+        Some(Found { entry, .. }) => {
+            let same = TagMatch::Like {
+                tags: Some(vec![entry.etag]),
+                size: Some(entry.size),
+                modified_secs: Some(entry.modified_ms / 1000),
+            };
+            Condition { if_match: Some(same), if_none_match: None }
+        }
+    }
 }
 
 /// The object of a key, if there is one.
@@ -221,11 +266,14 @@ async fn read(call: &Call, bucket: &Rc<Bucket>, key: &Bytes) -> SwiftResult<Opti
     Ok(found.filter(|found| !found.entry.delete_marker))
 }
 
+/// Removes a version that was brought back; that another deletion has removed it is as good.
 async fn remove(call: &Call, bucket: &Rc<Bucket>, key: Bytes) -> SwiftResult<()> {
     let condition = Condition { if_match: Some(TagMatch::Any {}), if_none_match: None };
-    object::remove(call, bucket, vec![RemoveItem { key, condition, ..RemoveItem::default() }])
-        .await?;
-    Ok(())
+    let item = RemoveItem { key, condition, ..RemoveItem::default() };
+    match object::remove(call, bucket, vec![item]).await {
+        Err(error) if error.status != StatusCode::NOT_FOUND => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The last name that begins so, and the one before it: the times in them sort as they come.
@@ -257,10 +305,26 @@ async fn newest(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use store_base::bucket::{ETag, Entry};
 
     #[test]
     fn names_of_versions_begin_with_their_length() {
         assert_eq!(prefix_of("object"), "006object/");
         assert_eq!(prefix_of(&"x".repeat(17)), format!("011{}/", "x".repeat(17)));
+    }
+
+    #[test]
+    fn what_is_replaced_is_what_was_seen() {
+        let entry = |md5: u8, modified_ms: u64| Entry {
+            etag: ETag { md5: [md5; 16], parts: 0 },
+            modified_ms,
+            ..Entry::default()
+        };
+        let seen = Found { entry: entry(1, 5000), ..Found::default() };
+        let holds = |present: Option<Entry>| unchanged(Some(&seen)).check(present.as_ref()).is_ok();
+        assert!(holds(Some(entry(1, 5000))));
+        assert!(!holds(Some(entry(2, 5000))) && !holds(Some(entry(1, 9000))) && !holds(None));
+        assert!(unchanged(None).check(None).is_ok());
+        assert!(unchanged(None).check(Some(&entry(1, 1))).is_err());
     }
 }

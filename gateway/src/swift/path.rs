@@ -27,8 +27,8 @@ pub(super) struct Named {
 }
 
 /// The path that a host and a path stand for: below one of the domains, `AUTH_ACCOUNT` or
-/// `CONTAINER.AUTH_ACCOUNT` (or `AUTH-ACCOUNT`: hosts have no underscores) name what the path then begins in. No name that S3
-/// allows for a bucket has such a label.
+/// `CONTAINER.AUTH_ACCOUNT` (or `AUTH-ACCOUNT`: some clients send no underscores in hosts) name what the path then begins
+/// in. No name that S3 allows for a bucket has an underscore; one can be `auth-logs`, see [`super::bucket_instead`].
 pub(super) fn remapped(host: &str, raw: &str, domains: &[String]) -> Option<String> {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let inside = domains.iter().find_map(|domain| {

@@ -14,8 +14,8 @@ use http::header::{HeaderName, HeaderValue};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use store_base::bucket::{
-    Entry, ListVersions, Read, RemoveItem, SettingsChange, Version, VersionItem, VersionPlace,
-    Versioning,
+    Condition, ETag, Entry, ListVersions, Read, RemoveItem, SettingsChange, TagMatch, Version,
+    VersionItem, VersionPlace, Versioning,
 };
 
 /// What a delete marker is called among the content types.
@@ -220,27 +220,58 @@ async fn line(call: &Call, bucket: &Rc<Bucket>, item: VersionItem) -> SwiftResul
 }
 
 /// Removes the markers that nobody sees, from a container that has nothing else: it is empty to Swift.
+///
+/// All of it is looked at first: a marker that goes would bring back an older version that stands on a later page.
+/// What is written meanwhile is no marker, and stays; the container is not empty then.
 pub(super) async fn remove_hidden(call: &Call, bucket: &Rc<Bucket>) -> SwiftResult<()> {
     if bucket.settings.versioning == Versioning::Off {
         return Ok(());
     }
-    let mut from = Some(VersionPlace::default());
-    let mut items = Vec::new();
-    while let Some(next) = from.take() {
-        let list = ListVersions { from: next, max: PAGE_MAX, ..ListVersions::default() };
-        let page = call.service.catalogue.versions(bucket, list).await?;
-        if page.items.iter().any(|item| !is_hidden(item)) {
-            return Ok(());
-        }
-        items.extend(page.items.into_iter().map(|item| RemoveItem {
-            key: item.name().clone(),
-            version: Some(Version::Null {}),
-            ..RemoveItem::default()
-        }));
-        from = page.next;
-        if items.len() >= PAGE_MAX as usize || from.is_none() {
-            super::object::remove(call, bucket, std::mem::take(&mut items)).await?;
+    for removes in [false, true] {
+        let mut from = Some(VersionPlace::default());
+        while let Some(next) = from.take() {
+            let list = ListVersions { from: next, max: PAGE_MAX, ..ListVersions::default() };
+            let page = call.service.catalogue.versions(bucket, list).await?;
+            if page.items.iter().any(|item| !is_hidden(item)) {
+                return Ok(());
+            }
+            if removes {
+                let items = page.items.iter().map(|item| removal(item.name())).collect();
+                match super::object::remove(call, bucket, items).await {
+                    Err(error) if error.status.is_server_error() => return Err(error),
+                    // Who asks for the container's end is told whether it is empty.
+                    _ => {}
+                }
+            }
+            from = page.next;
         }
     }
     Ok(())
+}
+
+/// Of a marker without an id, and of nothing else: objects have another entity tag.
+fn removal(key: &Bytes) -> RemoveItem {
+    let marker = TagMatch::OneOf { tags: vec![ETag::default()] };
+    RemoveItem {
+        key: key.clone(),
+        version: Some(Version::Null {}),
+        condition: Condition { if_match: Some(marker), if_none_match: None },
+        ..RemoveItem::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store_base::bucket::Refusal;
+
+    #[test]
+    fn what_was_put_in_the_place_of_a_marker_is_not_removed_as_one() {
+        let item = removal(&Bytes::from_static(b"k"));
+        let marker = Entry { delete_marker: true, ..Entry::default() };
+        assert_eq!(item.condition.check(Some(&marker)), Ok(()));
+        let object = Entry { etag: ETag { md5: [7; 16], parts: 0 }, ..Entry::default() };
+        assert_eq!(item.condition.check(Some(&object)), Err(Refusal::Precondition {}));
+        assert_eq!(item.version, Some(Version::Null {}));
+    }
 }

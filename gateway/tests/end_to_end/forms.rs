@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, Key, sign};
 use std::io::Write;
 use std::net::Shutdown as Half;
+use std::time::{Duration, Instant};
 use store_gateway::cluster::DATA_POOL;
 use store_gateway::s3::dates;
 
@@ -259,4 +260,23 @@ fn a_large_file_streams_and_a_broken_form_leaves_nothing() {
     let over = form.signed(&world.client, &conditions);
     assert_eq!(world.post(&over).code(), "EntityTooLarge");
     world.data_objects_become(4);
+}
+
+#[test]
+fn forms_are_requests_of_who_signed_them() {
+    let world = World::new();
+    world.limit(&crate::quota::user(), |limits| {
+        (limits.request_rate, limits.write_rate) = (1, 1 << 20);
+    });
+    // The user's limits were looked up when the bucket was made.
+    std::thread::sleep(Duration::from_millis(5100));
+    let form = |file: &[u8]| {
+        let form = Form::new("a/k", file).signed(&world.client, KEY);
+        world.post(&form)
+    };
+    // The first second's worth comes at once, the last piece does not wait for what comes after it.
+    let began = Instant::now();
+    assert_eq!(form(&crate::noise(3 << 20)).status, 204);
+    assert!(began.elapsed() >= Duration::from_millis(900), "written in {:?}", began.elapsed());
+    crate::quota::is_slowed(|| form(b"x"), 204, "SlowDown");
 }

@@ -19,6 +19,7 @@ mod presigned;
 mod quota;
 mod swift;
 mod swift_access;
+mod swift_bulk;
 mod swift_forms;
 mod swift_large;
 mod swift_more;

@@ -5,7 +5,7 @@ use store_base::bucket::Limits;
 use store_gateway::operator::{Operator, Whom};
 
 impl World {
-    fn limit(&self, whom: &Whom, change: impl Fn(&mut Limits)) {
+    pub(crate) fn limit(&self, whom: &Whom, change: impl Fn(&mut Limits)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let operator = Operator::new(self.cluster.clone());
         runtime.block_on(operator.change_limits(whom, change)).unwrap();
@@ -25,11 +25,11 @@ impl World {
     }
 }
 
-fn user() -> Whom {
+pub(crate) fn user() -> Whom {
     Whom::User("u".into())
 }
 
-fn bucket() -> Whom {
+pub(crate) fn bucket() -> Whom {
     Whom::Bucket { name: "bucket".into(), owner: "u".into() }
 }
 
@@ -126,6 +126,27 @@ fn requests_beyond_their_rate_are_told_to_slow_down() {
     let refused = codes.iter().any(|code| code == "SlowDown");
     assert!(refused || seconds > 6.0, "{codes:?}");
     assert_eq!(world.client.ask("PUT", "/other", b"").status, 200);
+}
+
+/// Asks until it is told to slow down; an answer otherwise is one of these.
+pub(crate) fn is_slowed(ask: impl Fn() -> Answer, well: u16, code: &str) {
+    let began = Instant::now();
+    let refused = (0..40).map(|_| ask()).find(|answer| answer.status != well);
+    match refused {
+        Some(refused) => assert_eq!((refused.status, refused.code()), (503, code.to_owned())),
+        None => assert!(began.elapsed() >= Duration::from_secs(38), "nothing was refused"),
+    }
+}
+
+#[test]
+fn calls_of_iam_and_sts_are_requests_of_their_user() {
+    let world = World::new();
+    world.limit(&user(), |limits| limits.request_rate = 1);
+    // The user's limits were looked up when the bucket was made.
+    std::thread::sleep(Duration::from_millis(5100));
+    let kind = [("content-type", "application/x-www-form-urlencoded")];
+    let form = b"Action=GetCallerIdentity&Version=2011-06-15";
+    is_slowed(|| world.client.ask_with("POST", "/", &kind, form), 200, "Throttling");
 }
 
 #[test]

@@ -9,12 +9,12 @@ use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA512, Key, s
 
 impl World {
     /// Somebody without a token.
-    fn no_token(&self) -> Swift<'_> {
+    pub(crate) fn no_token(&self) -> Swift<'_> {
         Swift { world: self, account: "/v1/AUTH_u".into(), token: String::new() }
     }
 
     /// `v` in the account of `u`.
-    fn stranger(&self) -> Swift<'_> {
+    pub(crate) fn stranger(&self) -> Swift<'_> {
         Swift { account: "/v1/AUTH_u".into(), ..self.swift("v") }
     }
 }
@@ -105,6 +105,37 @@ fn pages_and_everybody_are_let_in_over_both() {
     assert_eq!(nobody.names("/bucket"), ["o"]);
     assert_eq!(world.client.ask_with("PUT", "/bucket/o?acl", &public, b"").status, 200);
     assert_eq!(nobody.ask("GET", "/bucket/o", b"").text(), "body");
+}
+
+#[test]
+fn what_blocks_public_access_over_s3_blocks_it_over_swift() {
+    let world = World::new();
+    let (owner, nobody, stranger) = (world.swift("u"), world.no_token(), world.stranger());
+    assert_eq!(owner.ask("PUT", "/bucket/o", b"body").status, 201);
+    let block = |flag: &str| {
+        let text = format!(
+            "<PublicAccessBlockConfiguration><{flag}>true</{flag}></PublicAccessBlockConfiguration>"
+        );
+        let set = world.client.ask("PUT", "/bucket?publicAccessBlock=", text.as_bytes());
+        assert_eq!(set.status, 200);
+    };
+    let read = |text: &str| owner.status("POST", "/bucket", &[("x-container-read", text)]);
+    for open in [".r:*,.rlistings", "*:*,.r:*"] {
+        assert_eq!(read(open), 204);
+        assert_eq!(world.client.ask("DELETE", "/bucket?publicAccessBlock=", b"").status, 204);
+        assert_eq!(nobody.status("GET", "/bucket/o", &[]), 200, "{open}");
+        block("IgnorePublicAcls");
+        assert_eq!(nobody.status("GET", "/bucket/o", &[]), 401, "{open}");
+        assert_eq!(stranger.status("GET", "/bucket/o", &[]), 403, "{open}");
+        assert_eq!(world.plain("GET", "/bucket/o", &[], b"").status, 403, "{open}");
+    }
+    // Who is named is let in all the same.
+    assert_eq!(read("v,.r:*"), 204);
+    assert_eq!(stranger.status("GET", "/bucket/o", &[]), 200);
+    block("BlockPublicAcls");
+    assert_eq!((read(".r:*"), read("*:*"), read("*:v"), read("v")), (403, 403, 403, 204));
+    assert_eq!(owner.status("PUT", "/bucket", &[("x-container-read", ".r:*")]), 403);
+    assert_eq!(owner.status("PUT", "/other", &[("x-container-read", ".r:*")]), 201);
 }
 
 #[test]
@@ -362,4 +393,28 @@ fn who_answers_is_not_chosen_by_two_hosts() {
     let headers = [("x-auth-user", "u"), ("x-auth-key", "usecret"), ("x-forwarded-proto", "https")];
     let url = world.plain("GET", "/auth/v1.0", &headers, b"").headers["x-storage-url"].clone();
     assert!(url.starts_with("https://"), "{url}");
+}
+
+#[test]
+fn a_bucket_keeps_the_host_that_looks_like_an_accounts() {
+    let world = World::new();
+    let owner = world.swift("u");
+    let ask = |host: &str, path: &str, token: &str| {
+        let mut stream = world.client.connect();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}.s3.test\r\n{token}\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        crate::client::read_answer(&mut stream, "GET").expect("an answer")
+    };
+    let public = [("x-amz-acl", "public-read")];
+    assert_eq!(owner.ask("PUT", "/bucket/o", b"of the account").status, 201);
+    assert_eq!(owner.status("POST", "/bucket", &[("x-container-read", ".r:*")]), 204);
+    assert_eq!(ask("auth-u", "/bucket/o", "").text(), "of the account");
+    assert_eq!(world.client.ask("PUT", "/auth-u", b"").status, 200);
+    let put = world.client.ask_with("PUT", "/auth-u/bucket/o", &public, b"of the bucket");
+    assert_eq!(put.status, 200);
+    assert_eq!(ask("auth-u", "/bucket/o", "").text(), "of the bucket");
+    // Who logged in to the account means it, and no bucket is called like this.
+    let token = format!("x-auth-token: {}\r\n", owner.token);
+    assert_eq!(ask("auth-u", "/bucket/o", &token).text(), "of the account");
+    assert_eq!(ask("AUTH_u", "/bucket/o", "").text(), "of the account");
 }

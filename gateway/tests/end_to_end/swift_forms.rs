@@ -4,6 +4,7 @@
 use crate::World;
 use crate::client::Answer;
 use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, Key, sign};
+use std::time::{Duration, Instant};
 use store_gateway::cluster::DATA_POOL;
 
 /// A form before it is sent.
@@ -211,12 +212,23 @@ fn a_form_that_breaks_off_leaves_what_was_whole() {
     std::io::Write::write_all(&mut stream, &sent).unwrap();
     drop(stream);
     let swift = world.swift("u");
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(20);
     while swift.names("/bucket").is_empty() {
-        assert!(std::time::Instant::now() < until, "the first file is there");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(Instant::now() < until, "the first file is there");
+        std::thread::sleep(Duration::from_millis(20));
     }
     world.data_objects_become(0);
     assert_eq!(swift.names("/bucket"), ["a"]);
     assert!(world.cluster.names(DATA_POOL).is_empty());
+}
+
+#[test]
+fn files_of_forms_come_no_faster_than_their_rate() {
+    let world = world();
+    world.limit(&crate::quota::bucket(), |limits| limits.write_rate = 1 << 20);
+    std::thread::sleep(Duration::from_millis(1100));
+    let form = Form::new("/bucket/", 1).file("a", "", &crate::noise(3 << 20)).signed("k1");
+    let began = Instant::now();
+    assert_eq!(form.send(&world).status, 201);
+    assert!(began.elapsed() >= Duration::from_millis(900), "written in {:?}", began.elapsed());
 }

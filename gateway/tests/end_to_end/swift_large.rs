@@ -2,6 +2,8 @@
 
 use crate::swift::Swift;
 use crate::{World, noise};
+use store_base::error::Error;
+use store_gateway::cluster::INDEX_POOL;
 
 fn md5(bytes: &[u8]) -> String {
     use md5::{Digest, Md5};
@@ -194,6 +196,73 @@ fn dynamic_large_objects_are_what_begins_so() {
     assert_eq!(swift.status("POST", "/bucket/d", &[]), 202);
     assert_eq!(swift.ask("GET", "/bucket/d", b"").body, b"");
     assert!(whole.len() > 3 << 20);
+}
+
+#[test]
+fn segments_of_what_cannot_be_read_are_not_lost() {
+    let world = World::new();
+    let swift = world.swift("u");
+    segments(&swift);
+    let before = world.cluster.names(INDEX_POOL);
+    assert_eq!(swift.status("PUT", "/nest", &[]), 201);
+    let put = |path: &str, list: &str| {
+        let target = format!("{path}?multipart-manifest=put");
+        assert_eq!(swift.ask("PUT", &target, list.as_bytes()).status, 201);
+    };
+    put("/nest/n", r#"[{"path":"/seg/b"},{"path":"/seg/c"}]"#);
+    put("/bucket/l", r#"[{"path":"/seg/a"},{"path":"/nest/n"}]"#);
+    let delete = || swift.ask("DELETE", "/bucket/l?multipart-manifest=delete", b"");
+    // Nothing is begun as long as it is not known what there is.
+    world.fail(move |pool, name, _| {
+        let fails = pool == INDEX_POOL && !before.iter().any(|known| known == name);
+        fails.then(|| Error::Unavailable("a fault".into()))
+    });
+    assert!(delete().status >= 500);
+    world.cluster.fail_with(None);
+    assert_eq!(swift.names("/seg"), ["a", "b", "c"]);
+    assert_eq!(swift.status("HEAD", "/bucket/l", &[]), 200);
+    // What may not be read is told, and stays with what it names.
+    let deny = br#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::nest/*"}}"#;
+    assert_eq!(world.client.ask("PUT", "/nest?policy=", deny).status, 204);
+    let text = delete().text();
+    assert!(text.contains("/nest/n, 403 Forbidden"), "{text}");
+    assert!(text.contains("Number Deleted: 2"), "{text}");
+    assert_eq!(
+        (swift.names("/seg"), swift.names("/nest")),
+        (vec!["b".into(), "c".into()], vec!["n".into()])
+    );
+    // What is gone already is no fault.
+    assert_eq!(world.client.ask("DELETE", "/nest?policy=", b"").status, 204);
+    put("/bucket/l", r#"[{"path":"/nest/n"}]"#);
+    assert_eq!(swift.status("DELETE", "/nest/n", &[]), 204);
+    let text = delete().text();
+    assert!(text.contains("Number Deleted: 1\nNumber Not Found: 1"), "{text}");
+}
+
+#[test]
+fn dynamic_large_objects_are_segments_of_static_ones() {
+    let world = World::new();
+    let swift = world.swift("u");
+    let whole = segments(&swift);
+    assert_eq!(swift.ask("PUT", "/seg/p/1", b"one").status, 201);
+    assert_eq!(swift.ask("PUT", "/seg/p/2", b"two").status, 201);
+    // It is in its own prefix, and stands there for its own bytes.
+    let manifest = [("x-object-manifest", "seg/p/")];
+    assert_eq!(swift.with("PUT", "/seg/p/", &manifest, b"own").status, 201);
+    assert_eq!(swift.ask("GET", "/seg/p/", b"").text(), "ownonetwo");
+    let list =
+        r#"[{"path":"/seg/b"},{"path":"/seg/p/","size_bytes":9},{"path":"/seg/p/","range":"2-4"}]"#;
+    let put = swift.ask("PUT", "/bucket/l?multipart-manifest=put", list.as_bytes());
+    assert_eq!(put.status, 201, "{}", put.text());
+    let expected = [&whole[70_000..70_010], b"ownonetwo", b"non"].concat();
+    assert!(swift.ask("GET", "/bucket/l", b"").body == expected);
+    assert!(world.get("/bucket/l").body == expected, "S3 reads other bytes");
+    let part = swift.with("GET", "/bucket/l", &[("range", "bytes=12-16")], b"");
+    assert_eq!((part.status, part.text().as_str()), (206, "nonet"));
+    // It is another one by now.
+    assert_eq!(swift.ask("PUT", "/seg/p/3", b"three").status, 201);
+    let beginning = swift.with("GET", "/bucket/l", &[("range", "bytes=12-16")], b"");
+    assert_eq!(beginning.status, 409, "{}", beginning.text());
 }
 
 #[test]

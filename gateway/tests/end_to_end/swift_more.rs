@@ -81,8 +81,61 @@ fn old_versions_are_kept_in_another_container() {
     assert!(!swift.ask("HEAD", "/bucket", b"").headers.contains_key("x-history-location"));
 }
 
+#[test]
+fn a_deletion_replaces_nothing_that_was_put_meanwhile() {
+    let world = World::new();
+    let swift = world.swift("u");
+    assert_eq!(swift.status("PUT", "/old", &[]), 201);
+    assert_eq!(swift.status("POST", "/bucket", &[("x-versions-location", "old")]), 204);
+    // Long enough for a PUT while it is brought back.
+    let first = crate::noise(8 << 20);
+    for round in 0..6u64 {
+        let key = format!("/bucket/k{round}");
+        assert_eq!(swift.ask("PUT", &key, &first).status, 201);
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        assert_eq!(swift.ask("PUT", &key, b"second").status, 201);
+        std::thread::scope(|scope| {
+            let deletion = scope.spawn(|| swift.status("DELETE", &key, &[]));
+            std::thread::sleep(std::time::Duration::from_millis(8 * round));
+            assert_eq!(swift.ask("PUT", &key, b"third").status, 201);
+            assert_eq!(deletion.join().unwrap(), 204);
+        });
+        let left = swift.ask("GET", &key, b"").body;
+        assert!(left == b"third" || left == b"second", "round {round}: {} bytes", left.len());
+    }
+}
+
+#[test]
+fn a_container_that_is_not_empty_keeps_all_its_markers() {
+    let world = World::new();
+    let swift = world.swift("u");
+    let ask = |method: &str, target: &str, body: &str| {
+        let answer = world.client.ask(method, target, body.as_bytes());
+        assert!(answer.status < 300, "{target}: {}", answer.text());
+        answer
+    };
+    let versioning = |state: &str| {
+        let document =
+            format!("<VersioningConfiguration><Status>{state}</Status></VersioningConfiguration>");
+        ask("PUT", "/bucket?versioning=", &document);
+    };
+    versioning("Enabled");
+    let version = ask("PUT", "/bucket/z", "old").headers["x-amz-version-id"].clone();
+    versioning("Suspended");
+    // The marker of the last key is the last line of the first page, and what it hides begins the next.
+    let keys = (0..999).map(|n| format!("k{n:03}")).chain(["z".to_owned()]);
+    let lines: String = keys.map(|key| format!("<Object><Key>{key}</Key></Object>")).collect();
+    let deleted = ask("POST", "/bucket?delete=", &format!("<Delete>{lines}</Delete>"));
+    assert_eq!(deleted.elements("DeleteMarker").len(), 1000);
+    assert_eq!(swift.status("DELETE", "/bucket", &[]), 409);
+    assert_eq!(swift.status("GET", "/bucket/z", &[]), 404, "what was deleted is back");
+    assert_eq!(world.get("/bucket?versions=").elements("Key").len(), 1000);
+    ask("DELETE", &format!("/bucket/z?versionId={version}"), "");
+    assert_eq!(swift.status("DELETE", "/bucket", &[]), 204);
+}
+
 /// A `ustar` archive of files.
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = Vec::new();
     for (name, body) in files {
         let mut head = vec![0u8; 512];
@@ -101,7 +154,7 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     archive
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut out, bytes).unwrap();
     out.finish().unwrap()

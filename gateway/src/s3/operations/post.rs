@@ -131,6 +131,9 @@ async fn take_fields(call: &mut Call, Fields { fields, filename }: Fields) -> S3
     call.payload = PayloadMode::Unsigned;
     call.caller = user.map_or(Caller::Anonymous, Caller::User);
     call.head.key()?;
+    // The request was admitted when nobody knew whose it was.
+    let bucket = call.head.target.bucket.as_deref();
+    (call.pace, _) = service.admit_again(&call.caller, bucket).await?;
     Ok(Said { sizes, redirect: redirect(&fields), status: status(&fields) })
 }
 
@@ -203,6 +206,7 @@ pub(super) async fn post(permit: Permit, call: &mut Call, upload: Upload) -> S3R
     let Upload { form, said: Said { sizes, redirect, status } } = upload;
     let size_max = *sizes.end();
     let mut reader = BodyReader::open(Source::Local(form.file(sizes)), size_max);
+    reader = reader.paced(call.pace.clone());
     let made = make(&permit, call, &mut reader).await;
     if made.is_err() {
         drain(&mut reader).await;

@@ -14,6 +14,7 @@ use super::super::uri::{self, Query, Target};
 use super::super::{Answer, Call, Caller, Service, access::rules::document, response};
 use super::Website;
 use crate::http::body::ResponseBody;
+use crate::http::html::escaped;
 use crate::pace::Pace;
 use http::header::{CONTENT_TYPE, HOST, LOCATION};
 use http::{HeaderValue, Method, Request, StatusCode};
@@ -275,21 +276,6 @@ fn page(error: &S3Error, request_id: &str, host_id: &str) -> String {
     }
     html.push_str("</ul>\n<hr/>\n</body>\n</html>\n");
     html
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
