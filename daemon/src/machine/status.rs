@@ -7,7 +7,7 @@ use super::report::SLOW_AFTER;
 use super::scrub::ScrubRecord;
 use crate::store::{LogEntry, Store, Usage};
 use std::collections::BTreeMap;
-use store_base::{DaemonId, Epoch, Incarnation, Interval, PgId, Time, Version};
+use store_base::{DaemonId, Epoch, Incarnation, Interval, ObjectName, PgId, Time, Version};
 
 /// What a daemon has done since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,6 +145,11 @@ impl PgView<'_> {
     /// The entries behind a version, and whether the log reaches back to it.
     pub fn log_behind(&self, version: Version) -> (impl Iterator<Item = &LogEntry>, bool) {
         (self.pg.log.behind(version), self.pg.log.reaches(version))
+    }
+
+    /// Whether it knows that it lacks an object: entries of the log go by it without effect.
+    pub fn lacks(&self, object: &ObjectName) -> bool {
+        self.pg.catch_up.as_ref().is_some_and(|catch_up| catch_up.lacks(object))
     }
 
     /// Whether the log has an entry, or begins behind it.

@@ -78,22 +78,28 @@ fn count(world: &World, pg: PgId, record: &PgRecord, size: usize) -> Option<u64>
     }
     let all = copies::shown(world, primary, pg)?;
     let learners = record.learners.iter().map(|id| held(world, world.place_of(*id)?, pg));
-    let learnt: Vec<_> = learners.collect::<Option<_>>()?;
+    let learnt: Vec<Option<copies::Versions>> = learners.collect();
     let missing = all.iter().map(|(object, version)| {
-        let has = |copy: &&copies::Versions| copy.get(object).is_some_and(|has| has >= version);
+        let has = |copy: &&Option<copies::Versions>| {
+            let is_there =
+                |copy: &copies::Versions| copy.get(object).is_some_and(|has| has >= version);
+            copy.as_ref().is_none_or(is_there)
+        };
         let copies = record.width() + learnt.iter().filter(has).count();
         size.saturating_sub(copies) as u64
     });
     Some(missing.sum())
 }
 
-/// What a learner shows, and what stands in its log and is yet to be applied: of that it lacks no copy. `None`: it
-/// does not run. What it has then counts for as long as the group takes it for one of its own.
+/// What a learner shows, and what stands in its log and is yet to be applied: of that it lacks no copy, but of an
+/// object that it lacks anyway, which the entry goes by. `None`: it does not run, and may have everything: so long
+/// as the group takes it for one of its own, what it has counts.
 fn held(world: &World, i: usize, pg: PgId) -> Option<copies::Versions> {
     let mut held = copies::shown(world, i, pg)?;
     let machine = world.daemons[i].machine.as_ref()?;
     if let Some(view) = copies::place(world, i, pg).and_then(|place| machine.pg(place)) {
         let (staged, _) = view.log_behind(view.applied());
+        let staged = staged.filter(|entry| !view.lacks(&entry.object));
         held.extend(staged.map(|entry| (entry.object.clone(), entry.version)));
     }
     Some(held)
