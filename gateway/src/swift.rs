@@ -3,7 +3,7 @@
 //!
 //! Whose request it is says the path: `/info`, `/auth/v1.0` and `/v1/AUTH_…` are Swift's, unless the
 //! request is signed for S3 or its host names a bucket. So every bucket stays reachable over S3, those
-//! named `info`, `auth` and `v1` as well.
+//! named `info`, `auth` and `v1` as well. Who brings a token means Swift with all that begins with `/v1`.
 //!
 //! Below the two translations everything is one: the catalogue, the transfer of bodies, the reading and
 //! committing of objects (`s3::operations::{read, write, copy}`), so what is written over one protocol is
@@ -58,6 +58,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use store_shell::clock;
 
+/// The headers that a token comes in; of two the first.
+const TOKENS: [&str; 2] = ["x-auth-token", "x-storage-token"];
+
 /// Whether a request is one of Swift.
 pub fn is_meant<B>(request: &Request<B>, domains: &[String]) -> bool {
     let host = host_of(request.headers());
@@ -65,7 +68,9 @@ pub fn is_meant<B>(request: &Request<B>, domains: &[String]) -> bool {
     if path::remapped(host, raw, domains).is_some() {
         return !is_signed(request);
     }
-    if !path::is_swift(raw) {
+    let has_token = TOKENS.iter().any(|name| request.headers().contains_key(*name));
+    let by_token = has_token && path::is_of_version(raw);
+    if !path::is_swift(raw) && !by_token {
         return false;
     }
     let by_host = uri::Target::parse(host, "/", domains);
@@ -349,7 +354,7 @@ async fn of_object(
 /// Who sent the request: nobody, if it has no token; an error if its token is not good.
 async fn user_of(service: &Service, head: &Head) -> SwiftResult<Result<Option<Arc<User>>, ()>> {
     let header = |name| head.headers.get(name).map(|value: &HeaderValue| value.to_str());
-    let Some(token) = header("x-auth-token").or_else(|| header("x-storage-token")) else {
+    let Some(token) = TOKENS.into_iter().find_map(header) else {
         return Ok(Ok(None));
     };
     let Some((token, access_key)) =

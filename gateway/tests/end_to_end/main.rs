@@ -17,6 +17,7 @@ mod notify;
 mod quota;
 mod swift;
 mod swift_access;
+mod swift_details;
 mod swift_forms;
 mod swift_large;
 mod swift_more;
