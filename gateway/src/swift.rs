@@ -165,7 +165,7 @@ async fn answer(
     let caller = match user_of(service, &head).await? {
         Ok(None) => Caller::Anonymous,
         Ok(Some(user)) => Caller::User(service.identities.with_policies(service, user).await?),
-        Err(()) => return Err(unauthorized(&named.account)),
+        Err(()) => return Err(unauthorized(&format!("AUTH_{}", named.account))),
     };
     let target =
         uri::Target { bucket: named.container.clone(), key: named.object.clone(), by_host: false };
@@ -186,7 +186,7 @@ async fn answer(
     if let (Caller::Anonymous, Err(error)) = (&call.caller, &answer)
         && error.status == StatusCode::FORBIDDEN
     {
-        answer = Err(unauthorized(&named.account));
+        answer = Err(unauthorized(&format!("AUTH_{}", named.account)));
     }
     *body = call.body.take();
     call.head.query = asked;
@@ -367,12 +367,13 @@ async fn user_of(service: &Service, head: &Head) -> SwiftResult<Result<Option<Ar
     Ok(token::user(token, &keys, head.now_ms / 1000).map(Some).ok_or(()))
 }
 
-fn unauthorized(account: &str) -> SwiftError {
+/// 401. The realm is the account as paths have it.
+fn unauthorized(realm: &str) -> SwiftError {
     let error = SwiftError::new(
         StatusCode::UNAUTHORIZED,
         "This wants a token that is valid: log in and send it as X-Auth-Token.",
     );
-    let realm = uri::encoded(account.as_bytes(), false);
+    let realm = uri::encoded(realm.as_bytes(), false);
     match HeaderValue::from_str(&format!("Swift realm=\"{realm}\"")) {
         Ok(value) => error.header(HeaderName::from_static("www-authenticate"), value),
         Err(_) => error,

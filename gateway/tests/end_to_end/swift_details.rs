@@ -21,3 +21,13 @@ fn a_token_means_swift() {
     let signed = world.client.ask_with("GET", "/v1", &[("x-auth-token", &token)], b"");
     assert!(signed.headers.contains_key("x-amz-request-id"), "a signature means S3");
 }
+
+#[test]
+fn the_realm_is_the_account_of_the_path() {
+    let world = World::new();
+    for account in ["AUTH_u", "AUTH_x%22%0Alength%3A%201"] {
+        let answer = world.plain("GET", &format!("/v1/{account}/c"), &[], b"");
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.headers["www-authenticate"], format!("Swift realm=\"{account}\""));
+    }
+}
