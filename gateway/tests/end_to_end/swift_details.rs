@@ -1,6 +1,7 @@
 //! Details of Swift that its own functional tests ask for: dates, paths, headers at their limits.
 
 use crate::World;
+use std::time::Duration;
 
 /// A path that begins with `/v1` may be one of S3. Who brings a token means Swift.
 #[test]
@@ -30,4 +31,31 @@ fn the_realm_is_the_account_of_the_path() {
         assert_eq!(answer.status, 401);
         assert_eq!(answer.headers["www-authenticate"], format!("Swift realm=\"{account}\""));
     }
+}
+
+#[test]
+fn containers_are_as_old_as_their_last_put_or_post() {
+    let world = World::new();
+    let swift = world.swift("u");
+    assert_eq!(swift.status("PUT", "/c", &[]), 201);
+    let date = || {
+        std::thread::sleep(Duration::from_millis(5));
+        let listed = swift.ask("GET", "?format=json&prefix=c", b"").text();
+        let date =
+            listed.split("\"last_modified\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        date.unwrap_or_else(|| panic!("no date in {listed}")).to_owned()
+    };
+    let mut before = date();
+    let color = [("x-container-meta-color", "red")];
+    for (method, headers, status) in
+        [("PUT", &[][..], 202), ("POST", &[], 204), ("PUT", &color, 202), ("POST", &color, 204)]
+    {
+        assert_eq!(swift.status(method, "/c", headers), status);
+        let now = date();
+        assert!(now > before, "{method} {headers:?}: {now} is not after {before}");
+        before = now;
+    }
+    assert_eq!(swift.ask("PUT", "/c/o", b"1").status, 201);
+    assert_eq!(swift.status("POST", "/c/o", &[]), 202);
+    assert_eq!(date(), before, "objects do not change their container");
 }
