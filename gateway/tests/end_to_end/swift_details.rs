@@ -59,3 +59,17 @@ fn containers_are_as_old_as_their_last_put_or_post() {
     assert_eq!(swift.status("POST", "/c/o", &[]), 202);
     assert_eq!(date(), before, "objects do not change their container");
 }
+
+#[test]
+fn the_path_of_a_listing_may_be_a_slash() {
+    let world = World::new();
+    let swift = world.swift("u");
+    assert_eq!(swift.status("PUT", "/c", &[]), 201);
+    for key in ["d/", "d/1", "f", "/d/", "/d/1", "/f"] {
+        assert_eq!(swift.ask("PUT", &format!("/c/{key}"), b"1").status, 201);
+    }
+    assert_eq!(swift.names("/c?path="), ["d/", "f"]);
+    assert_eq!(swift.names("/c?path=/"), ["/d/", "/f"]);
+    assert_eq!(swift.names("/c?path=/d"), ["/d/1"]);
+    assert_eq!(swift.names("/c?path=/d/"), ["/d/1"]);
+}
