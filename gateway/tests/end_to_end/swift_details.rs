@@ -1,6 +1,7 @@
 //! Details of Swift that its own functional tests ask for: dates, paths, headers at their limits.
 
 use crate::World;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 /// A path that begins with `/v1` may be one of S3. Who brings a token means Swift.
@@ -72,4 +73,37 @@ fn the_path_of_a_listing_may_be_a_slash() {
     assert_eq!(swift.names("/c?path=/"), ["/d/", "/f"]);
     assert_eq!(swift.names("/c?path=/d"), ["/d/1"]);
     assert_eq!(swift.names("/c?path=/d/"), ["/d/1"]);
+}
+
+/// Metadata of objects is bytes; that of containers and accounts is text.
+#[test]
+fn metadata_of_objects_is_of_any_encoding() {
+    let world = World::new();
+    let swift = world.swift("u");
+    let talk = |method: &str, path: &str, header: &[u8]| {
+        let mut stream = world.client.connect();
+        let head = format!(
+            "{method} /v1/AUTH_u{path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\
+             content-length: 0\r\nx-auth-token: {}\r\n",
+            swift.token
+        );
+        stream.write_all(&[head.as_bytes(), header, b"\r\n"].concat()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        answer
+    };
+    let begins =
+        |answer: &[u8], status: &str| answer.starts_with(format!("HTTP/1.1 {status}").as_bytes());
+    let latin = b"x-object-meta-name: Andr\xe9";
+    for method in ["PUT", "POST"] {
+        let answer = talk(method, "/bucket/k", &[&latin[..], b"\r\n"].concat());
+        assert!(begins(&answer, "20"), "{method} {}", String::from_utf8_lossy(&answer));
+        let head = talk("HEAD", "/bucket/k", b"");
+        assert!(head.windows(latin.len()).any(|part| part == latin), "{method}");
+    }
+    for path in ["", "/bucket"] {
+        let kind = if path.is_empty() { "account" } else { "container" };
+        let header = [format!("x-{kind}-meta-name: Andr").as_bytes(), b"\xe9\r\n"].concat();
+        assert!(begins(&talk("POST", path, &header), "400"), "{kind}");
+    }
 }
