@@ -29,8 +29,8 @@ use tokio_rustls::TlsAcceptor;
 /// Most bytes of a request's head.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// Most headers of a request.
-pub const HEADERS_MAX: usize = 128;
+/// Most headers of a request. Who sends more metadata than there may be is told so, up to here.
+pub const HEADERS_MAX: usize = 256;
 
 /// Bytes of a connection's read buffer at most.
 pub const BUFFER_BYTES_MAX: usize = 256 << 10;

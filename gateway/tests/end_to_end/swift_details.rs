@@ -107,3 +107,16 @@ fn metadata_of_objects_is_of_any_encoding() {
         assert!(begins(&talk("POST", path, &header), "400"), "{kind}");
     }
 }
+
+#[test]
+fn too_much_metadata_is_refused_with_a_reason() {
+    let world = World::new();
+    let swift = world.swift("u");
+    for (count, status) in [(90, 201), (91, 400), (190, 400)] {
+        let names: Vec<String> = (0..count).map(|n| format!("x-object-meta-n{n}")).collect();
+        let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        let answer = swift.with("PUT", "/bucket/k", &headers, b"");
+        assert_eq!(answer.status, status, "{count}");
+        assert!(status == 201 || answer.text().contains("90"), "{}", answer.text());
+    }
+}
