@@ -245,6 +245,9 @@ impl Service {
         let target =
             uri::Target::parse(host.unwrap_or_default(), parts.uri.path(), &self.settings.domains)?;
         Ok(Head {
+        if crate::http::listener::is_coded(&parts.headers) {
+            return Err(Code::NotImplemented.with("A body comes in no other coding than chunks."));
+        }
             query: uri::Query::parse(parts.uri.query().unwrap_or_default())?,
             raw_path: parts.uri.path().to_owned(),
             target,

@@ -137,6 +137,9 @@ async fn answer(
     let mapped =
         path::remapped(host_of(&parts.headers), parts.uri.path(), &service.settings.domains);
     let path = Path::parse(mapped.as_deref().unwrap_or_else(|| parts.uri.path()))?;
+    if crate::http::listener::is_coded(&parts.headers) {
+        return Err(SwiftError::not_there("Transfer-Encoding"));
+    }
     let head = Head {
         query: uri::Query::parse(parts.uri.query().unwrap_or_default())?,
         raw_path: parts.uri.path().to_owned(),

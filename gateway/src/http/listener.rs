@@ -6,7 +6,7 @@
 
 use super::body::ResponseBody;
 use super::stream::{Impatient, Interim};
-use http::header::{CONNECTION, EXPECT};
+use http::header::{CONNECTION, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -179,6 +179,14 @@ where
 /// Whether a client waits to be told to send its body.
 pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether a body comes in other codings than chunks: nothing here takes them off.
+pub fn is_coded(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let mut codings =
+        values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"chunked"))
 }
 
 async fn converse<S, H, F>(stream: S, peer: Peer, handler: Rc<H>, shutdown: Shutdown)

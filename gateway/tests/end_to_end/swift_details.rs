@@ -120,3 +120,19 @@ fn too_much_metadata_is_refused_with_a_reason() {
         assert!(status == 201 || answer.text().contains("90"), "{}", answer.text());
     }
 }
+
+/// Codings of a transfer are not taken off, so what has them is refused instead of being kept with them on.
+#[test]
+fn bodies_come_in_chunks_or_as_they_are() {
+    let world = World::new();
+    let swift = world.swift("u");
+    let coded = [("transfer-encoding", "gzip, chunked")];
+    let body = b"3\r\nabc\r\n0\r\n\r\n";
+    assert_eq!(swift.with("PUT", "/bucket/k", &coded, body).status, 501);
+    let over_s3 = world.client.ask_with("PUT", "/bucket/k", &coded, body);
+    assert_eq!((over_s3.status, over_s3.code().as_str()), (501, "NotImplemented"));
+    assert_eq!(swift.status("HEAD", "/bucket/k", &[]), 404);
+    let chunked = [("transfer-encoding", "Chunked")];
+    assert_eq!(swift.with("PUT", "/bucket/k", &chunked, body).status, 201);
+    assert_eq!(swift.ask("GET", "/bucket/k", b"").text(), "abc");
+}
