@@ -67,6 +67,9 @@ const DRAIN_BYTES_MAX: usize = 16 << 20;
 /// And for at most so long.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Who sends nothing for so long waits for the answer.
+const DRAIN_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the S3 side can be told. See [`crate::config::Config`] for the meaning of each.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -242,12 +245,12 @@ impl Service {
         if parts.headers.get_all(http::header::HOST).iter().count() > 1 {
             return Err(Code::InvalidRequest.with("A request names one host."));
         }
-        let target =
-            uri::Target::parse(host.unwrap_or_default(), parts.uri.path(), &self.settings.domains)?;
-        Ok(Head {
         if crate::http::listener::is_coded(&parts.headers) {
             return Err(Code::NotImplemented.with("A body comes in no other coding than chunks."));
         }
+        let target =
+            uri::Target::parse(host.unwrap_or_default(), parts.uri.path(), &self.settings.domains)?;
+        Ok(Head {
             query: uri::Query::parse(parts.uri.query().unwrap_or_default())?,
             raw_path: parts.uri.path().to_owned(),
             target,
@@ -413,7 +416,7 @@ impl Service {
 
 /// Throws away what the client still sends after an error, within bounds.
 pub(crate) async fn drain(reader: &mut BodyReader) {
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reader.drain(DRAIN_BYTES_MAX)).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reader.drain(DRAIN_BYTES_MAX, DRAIN_PAUSE)).await;
 }
 
 impl Call {

@@ -1,8 +1,9 @@
 //! Details of Swift that its own functional tests ask for: dates, paths, headers at their limits.
 
 use crate::World;
+use crate::client::read_answer;
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A path that begins with `/v1` may be one of S3. Who brings a token means Swift.
 #[test]
@@ -135,4 +136,22 @@ fn bodies_come_in_chunks_or_as_they_are() {
     let chunked = [("transfer-encoding", "Chunked")];
     assert_eq!(swift.with("PUT", "/bucket/k", &chunked, body).status, 201);
     assert_eq!(swift.ask("GET", "/bucket/k", b"").text(), "abc");
+}
+
+/// Who says that he has too much and waits is told so at once, though nothing of the body came.
+#[test]
+fn who_waits_for_a_refusal_gets_it() {
+    let world = World::new();
+    let swift = world.swift("u");
+    let mut stream = world.client.connect();
+    let head = format!(
+        "PUT /v1/AUTH_u/bucket/k HTTP/1.1\r\nhost: h\r\nx-auth-token: {}\r\ncontent-length: {}\r\n\r\n",
+        swift.token,
+        (5u64 << 30) + 1
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let asked = Instant::now();
+    let answer = read_answer(&mut stream, "PUT").expect("an answer");
+    assert_eq!(answer.status, 413);
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }
