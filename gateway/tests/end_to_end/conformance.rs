@@ -104,6 +104,10 @@ fn listings_without_order_and_with_an_empty_token() {
     let empty = world.get("/bucket?continuation-token=&list-type=2");
     assert_eq!(empty.elements("Key"), ["a/b", "c"]);
     assert_eq!(empty.element("ContinuationToken").as_deref(), Some(""));
+    assert_eq!(empty.element("StartAfter"), None);
+    let empty = world.get("/bucket?list-type=2&start-after=");
+    assert_eq!(empty.elements("Key"), ["a/b", "c"]);
+    assert_eq!(empty.element("StartAfter").as_deref(), Some(""));
 }
 
 #[test]
