@@ -111,6 +111,24 @@ fn listings_without_order_and_with_an_empty_token() {
 }
 
 #[test]
+fn errors_of_a_head_have_the_kind_of_their_page() {
+    let world = World::new();
+    for path in ["/bucket/none", "/none/k"] {
+        let answer = world.client.ask("HEAD", path, b"");
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.headers["content-type"], "application/xml", "{path}");
+    }
+    let put = world.client.ask("PUT", "/bucket/k", b"body");
+    let unchanged = [("if-none-match", put.headers["etag"].as_str())];
+    let answer = world.client.ask_with("HEAD", "/bucket/k", &unchanged, b"");
+    assert_eq!(answer.status, 304);
+    assert!(
+        !answer.headers.contains_key("content-type"),
+        "nothing is said of what has not changed"
+    );
+}
+
+#[test]
 fn parts_are_read_with_their_own_checksums() {
     let world = World::new();
     let part = noise(5 << 20);
