@@ -68,6 +68,9 @@ const DRAIN_BYTES_MAX: usize = 16 << 20;
 /// And for at most so long.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Who sends nothing for so long waits for the answer.
+const DRAIN_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the S3 side can be told. See [`crate::config::Config`] for the meaning of each.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -258,6 +261,9 @@ impl Service {
         // goes by the transfer's encoding and drops the other.
         if parts.headers.get_all(http::header::HOST).iter().count() > 1 {
             return Err(Code::InvalidRequest.with("A request names one host."));
+        }
+        if crate::http::listener::is_coded(&parts.headers) {
+            return Err(Code::NotImplemented.with("A body comes in no other coding than chunks."));
         }
         let target =
             uri::Target::parse(host.unwrap_or_default(), parts.uri.path(), &self.settings.domains)?;
@@ -465,7 +471,7 @@ impl Service {
 
 /// Throws away what the client still sends after an error, within bounds.
 pub(crate) async fn drain(reader: &mut BodyReader) {
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reader.drain(DRAIN_BYTES_MAX)).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reader.drain(DRAIN_BYTES_MAX, DRAIN_PAUSE)).await;
 }
 
 impl Call {

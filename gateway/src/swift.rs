@@ -3,7 +3,7 @@
 //!
 //! Whose request it is says the path: `/info`, `/auth/v1.0` and `/v1/AUTH_…` are Swift's, unless the
 //! request is signed for S3 or its host names a bucket. So every bucket stays reachable over S3, those
-//! named `info`, `auth` and `v1` as well.
+//! named `info`, `auth` and `v1` as well. Who brings a token means Swift with all that begins with `/v1`.
 //!
 //! Below the two translations everything is one: the catalogue, the transfer of bodies, the reading and
 //! committing of objects (`s3::operations::{read, write, copy}`), so what is written over one protocol is
@@ -58,6 +58,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use store_shell::clock;
 
+/// The headers that a token comes in; of two the first.
+const TOKENS: [&str; 2] = ["x-auth-token", "x-storage-token"];
+
 /// Whether a request is one of Swift.
 pub fn is_meant<B>(request: &Request<B>, domains: &[String]) -> bool {
     let host = host_of(request.headers());
@@ -65,7 +68,9 @@ pub fn is_meant<B>(request: &Request<B>, domains: &[String]) -> bool {
     if path::remapped(host, raw, domains).is_some() {
         return !is_signed(request);
     }
-    if !path::is_swift(raw) {
+    let has_token = TOKENS.iter().any(|name| request.headers().contains_key(*name));
+    let by_token = has_token && path::is_of_version(raw);
+    if !path::is_swift(raw) && !by_token {
         return false;
     }
     let by_host = uri::Target::parse(host, "/", domains);
@@ -144,6 +149,9 @@ async fn answer(
     let mapped =
         path::remapped(host_of(&parts.headers), parts.uri.path(), &service.settings.domains);
     let path = Path::parse(mapped.as_deref().unwrap_or_else(|| parts.uri.path()))?;
+    if crate::http::listener::is_coded(&parts.headers) {
+        return Err(SwiftError::not_there("Transfer-Encoding"));
+    }
     let head = Head {
         query: uri::Query::parse(parts.uri.query().unwrap_or_default())?,
         raw_path: parts.uri.path().to_owned(),
@@ -172,7 +180,7 @@ async fn answer(
     let caller = match user_of(service, &head).await? {
         Ok(None) => Caller::Anonymous,
         Ok(Some(user)) => Caller::User(service.identities.with_policies(service, user).await?),
-        Err(()) => return Err(unauthorized(&named.account)),
+        Err(()) => return Err(unauthorized(&format!("AUTH_{}", named.account))),
     };
     let target =
         uri::Target { bucket: named.container.clone(), key: named.object.clone(), by_host: false };
@@ -193,7 +201,7 @@ async fn answer(
     if let (Caller::Anonymous, Err(error)) = (&call.caller, &answer)
         && error.status == StatusCode::FORBIDDEN
     {
-        answer = Err(unauthorized(&named.account));
+        answer = Err(unauthorized(&format!("AUTH_{}", named.account)));
     }
     *body = call.body.take();
     call.head.query = asked;
@@ -339,12 +347,13 @@ async fn user_of(service: &Service, head: &Head) -> SwiftResult<Result<Option<Ar
     Ok(token::user(token, &keys, head.now_ms / 1000).map(Some).ok_or(()))
 }
 
-fn unauthorized(account: &str) -> SwiftError {
+/// 401. The realm is the account as paths have it.
+fn unauthorized(realm: &str) -> SwiftError {
     let error = SwiftError::new(
         StatusCode::UNAUTHORIZED,
         "This wants a token that is valid: log in and send it as X-Auth-Token.",
     );
-    let realm = uri::encoded(account.as_bytes(), false);
+    let realm = uri::encoded(realm.as_bytes(), false);
     match HeaderValue::from_str(&format!("Swift realm=\"{realm}\"")) {
         Ok(value) => error.header(HeaderName::from_static("www-authenticate"), value),
         Err(_) => error,

@@ -6,7 +6,7 @@
 
 use super::body::ResponseBody;
 use super::stream::{Impatient, Interim};
-use http::header::{CONNECTION, EXPECT};
+use http::header::{CONNECTION, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -30,8 +30,8 @@ use tokio_rustls::rustls::ProtocolVersion;
 /// Most bytes of a request's head.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// Most headers of a request.
-pub const HEADERS_MAX: usize = 128;
+/// Most headers of a request. Who sends more metadata than there may be is told so, up to here.
+pub const HEADERS_MAX: usize = 256;
 
 /// Bytes of a connection's read buffer at most.
 pub const BUFFER_BYTES_MAX: usize = 256 << 10;
@@ -195,6 +195,14 @@ fn version(version: ProtocolVersion) -> Option<&'static str> {
 /// Whether a client waits to be told to send its body.
 pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether a body comes in other codings than chunks: nothing here takes them off.
+pub fn is_coded(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let mut codings =
+        values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"chunked"))
 }
 
 async fn converse<S, H, F>(stream: S, peer: Peer, handler: Rc<H>, shutdown: Shutdown)

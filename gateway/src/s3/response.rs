@@ -32,15 +32,18 @@ pub fn error(
     host_id: &str,
     is_head: bool,
 ) -> Answer {
-    let mut answer = match is_head || error.code == Code::NotModified {
+    let unchanged = error.code == Code::NotModified;
+    let mut answer = match is_head || unchanged {
         true => Response::new(ResponseBody::empty()),
         false => {
             let body = error.to_xml(resource, request_id, host_id);
-            let mut answer = Response::new(ResponseBody::Full(body.into()));
-            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-            answer
+            Response::new(ResponseBody::Full(body.into()))
         }
     };
+    // HEAD is told of what kind the page is that GET would have.
+    if !unchanged {
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    }
     *answer.status_mut() = error.code.status();
     for (name, value) in &error.headers {
         answer.headers_mut().insert(name, value.clone());

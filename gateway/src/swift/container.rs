@@ -92,9 +92,9 @@ pub(super) async fn put(
         wanted.name = access::taken_name(permit.id(), name);
         creation = catalogue.create_bucket(wanted).await?;
     }
-    let (bucket, status) = match creation {
-        Creation::Made(bucket) => (bucket, StatusCode::CREATED),
-        Creation::Taken(bucket) if bucket.owner == permit.id() => (bucket, StatusCode::ACCEPTED),
+    let (bucket, is_new) = match creation {
+        Creation::Made(bucket) => (bucket, true),
+        Creation::Taken(bucket) if bucket.owner == permit.id() => (bucket, false),
         Creation::Taken(_) => {
             return Err(SwiftError::new(
                 StatusCode::CONFLICT,
@@ -109,14 +109,14 @@ pub(super) async fn put(
             "The container has another storage policy, and keeps it.",
         ));
     }
-    if !changes.is_empty() || versioning.is_some() {
-        // It may have been there.
+    if !is_new || !changes.is_empty() || versioning.is_some() {
         let leave = access::container(call, permit, DESCRIBES).await?;
         apply(call, leave.bucket(), &changes, versioning).await?;
     }
-    Ok(respond::empty(status))
+    Ok(respond::empty(if is_new { StatusCode::CREATED } else { StatusCode::ACCEPTED }))
 }
 
+/// Changes a container, at least its date.
 async fn apply(
     call: &Call,
     bucket: &Rc<Bucket>,
@@ -131,10 +131,7 @@ async fn apply(
     if let Some(versioning) = versioning {
         versions::configure(call, bucket, versioning).await?;
     }
-    match changes.is_empty() {
-        true => Ok(()),
-        false => metadata::change_container(call, bucket, changes).await,
-    }
+    metadata::change_container(call, bucket, changes).await
 }
 
 pub(super) fn policy_of(bucket: &Bucket) -> &str {

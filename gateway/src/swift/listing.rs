@@ -134,8 +134,11 @@ impl Listing {
         let (above, below) = if reverse { (end_marker, marker) } else { (marker, end_marker) };
         let (mut prefix, mut delimiter, mut in_path) = (text("prefix"), text("delimiter"), false);
         if let Some(path) = query.value("path") {
-            let path = path.trim_end_matches('/');
-            prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+            // The path `/` is not the empty one: in it is what begins with a slash.
+            prefix = match path {
+                "" => String::new(),
+                path => format!("{}/", path.trim_end_matches('/')),
+            };
             delimiter = "/".to_owned();
             in_path = true;
         }

@@ -57,6 +57,10 @@ pub(super) fn changes(headers: &HeaderMap, kind: &str, owns: bool) -> SwiftResul
             changes.entry(name.to_owned()).or_insert(None);
         } else if let Some(name) = header.as_str().strip_prefix(&set) {
             check_item(name, value.as_bytes())?;
+            if std::str::from_utf8(value.as_bytes()).is_err() {
+                let wrong = format!("The value of metadata {name} is not UTF-8.");
+                return Err(SwiftError::bad_request(wrong));
+            }
             let value = Some(value).filter(|value| !value.is_empty());
             changes.insert(
                 name.to_owned(),
@@ -73,7 +77,8 @@ pub(super) fn check_new(changes: &Changes) -> SwiftResult<()> {
     merged(&SwiftMetadata::default(), changes, 0).map(drop)
 }
 
-/// Reads `x-object-meta-NAME`: all of it, as a write of an object replaces what was there.
+/// Reads `x-object-meta-NAME`: all of it, as a write of an object replaces what was there. Values are bytes,
+/// of whatever encoding.
 pub(super) fn of_object(headers: &HeaderMap) -> SwiftResult<BTreeMap<String, Bytes>> {
     let mut metadata = BTreeMap::new();
     for (header, value) in headers {
@@ -93,9 +98,6 @@ fn check_item(name: &str, value: &[u8]) -> SwiftResult<()> {
         }
         (_, VALUE_BYTES_MAX..) if value.len() > VALUE_BYTES_MAX => {
             format!("The value of metadata {name} is longer than {VALUE_BYTES_MAX} bytes.")
-        }
-        _ if std::str::from_utf8(value).is_err() => {
-            format!("The value of metadata {name} is not UTF-8.")
         }
         _ => return Ok(()),
     };
@@ -178,7 +180,7 @@ fn busy() -> SwiftError {
     SwiftError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many change this at once. Try again.")
 }
 
-/// Changes a container's metadata.
+/// Changes a container's metadata and its date.
 pub(super) async fn change_container(
     call: &Call,
     bucket: &Bucket,
@@ -200,6 +202,10 @@ pub(super) async fn change_container(
             expected: [(DOCUMENT.to_owned(), before)].into(),
         };
         match catalogue.set_document(set).await {
+            // Somebody else has changed it just now, so its date is a new one.
+            Err(CatalogueError::Refused(Refusal::Precondition {})) if changes.is_empty() => {
+                return Ok(());
+            }
             Err(CatalogueError::Refused(Refusal::Precondition {})) => {}
             done => return Ok(done?),
         }

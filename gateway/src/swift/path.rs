@@ -53,12 +53,18 @@ pub(super) fn is_swift(raw: &str) -> bool {
     raw == "/info" || is_auth(raw) || in_account("/v1/") || in_account("/v1.0/")
 }
 
+/// Whether a path, as it came, begins in a version of Swift. It may be one of S3 all the same.
+pub(super) fn is_of_version(raw: &str) -> bool {
+    let first = raw.split('/').nth(1).unwrap_or_default();
+    matches!(first, "v1" | "v1.0")
+}
+
 fn is_auth(raw: &str) -> bool {
     matches!(raw.strip_suffix('/').unwrap_or(raw), "/auth/v1.0" | "/auth/1.0" | "/auth/v1")
 }
 
 impl Path {
-    /// Reads a path for which [`is_swift`] holds.
+    /// Reads a path for which [`is_swift`] or [`is_of_version`] holds.
     pub(super) fn parse(raw: &str) -> SwiftResult<Path> {
         if raw == "/info" {
             return Ok(Path::Info);
@@ -71,6 +77,9 @@ impl Path {
             .map_err(|_| bad("Invalid UTF8 or contains NULL"))?;
         if path.contains('\0') {
             return Err(bad("Invalid UTF8 or contains NULL"));
+        }
+        if path.splitn(3, '/').nth(2).is_none_or(str::is_empty) {
+            return Err(bad("Bad URL"));
         }
         let mut segments = path.splitn(5, '/').skip(2);
         let account = segments.next().and_then(|account| account.strip_prefix("AUTH_"));
@@ -121,7 +130,11 @@ mod tests {
             ("/v1/AUTH_u/c/", "u c -"),
             ("/v1.0/AUTH_u/c//o/", "u c /o/"),
             ("/v1/AUTH_u/a%20b/%C3%A9%2Fx", "u a b é/x"),
+            ("/v1", "412"),
+            ("/v1.0/", "412"),
             ("/v1/AUTH_", "404"),
+            ("/v1/other//o", "404"),
+            ("/v1//c/o", "404"),
             ("/v1/AUTH_u//o", "412"),
             ("/v1/AUTH_u/c/%ff", "412"),
             ("/v1/AUTH_u/c/a%00b", "412"),

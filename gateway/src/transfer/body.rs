@@ -252,12 +252,12 @@ impl BodyReader {
     }
 
     /// Throws away what the client still sends, up to a bound, so that he reads our answer instead of
-    /// a reset connection.
-    pub async fn drain(&mut self, bytes_max: usize) {
+    /// a reset connection. Who sends nothing for so long as `pause` waits for the answer.
+    pub async fn drain(&mut self, bytes_max: usize, pause: Duration) {
         let mut drained = 0;
         while drained < bytes_max {
-            match self.source.arrive().await {
-                Ok(Some(data)) => drained += data.len(),
+            match tokio::time::timeout(pause, self.source.arrive()).await {
+                Ok(Ok(Some(data))) => drained += data.len(),
                 _ => return,
             }
         }

@@ -104,6 +104,28 @@ fn listings_without_order_and_with_an_empty_token() {
     let empty = world.get("/bucket?continuation-token=&list-type=2");
     assert_eq!(empty.elements("Key"), ["a/b", "c"]);
     assert_eq!(empty.element("ContinuationToken").as_deref(), Some(""));
+    assert_eq!(empty.element("StartAfter"), None);
+    let empty = world.get("/bucket?list-type=2&start-after=");
+    assert_eq!(empty.elements("Key"), ["a/b", "c"]);
+    assert_eq!(empty.element("StartAfter").as_deref(), Some(""));
+}
+
+#[test]
+fn errors_of_a_head_have_the_kind_of_their_page() {
+    let world = World::new();
+    for path in ["/bucket/none", "/none/k"] {
+        let answer = world.client.ask("HEAD", path, b"");
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.headers["content-type"], "application/xml", "{path}");
+    }
+    let put = world.client.ask("PUT", "/bucket/k", b"body");
+    let unchanged = [("if-none-match", put.headers["etag"].as_str())];
+    let answer = world.client.ask_with("HEAD", "/bucket/k", &unchanged, b"");
+    assert_eq!(answer.status, 304);
+    assert!(
+        !answer.headers.contains_key("content-type"),
+        "nothing is said of what has not changed"
+    );
 }
 
 #[test]
@@ -262,7 +284,7 @@ fn documents_are_bounded_in_bytes_depth_and_entities() {
 fn heads_are_bounded() {
     let world = World::new();
     let line = |name: &str, len: usize| format!("{name}: {}\r\n", "x".repeat(len));
-    let many: String = (0..200).map(|n| line(&format!("x-h{n}"), 1)).collect();
+    let many: String = (0..300).map(|n| line(&format!("x-h{n}"), 1)).collect();
     let endless = "x".repeat(300 << 10);
     for lines in [line("x-long", 100 << 10), many, line("x-a", 40 << 10) + &line("x-b", 40 << 10)] {
         let answer =

@@ -20,6 +20,7 @@ mod quota;
 mod swift;
 mod swift_access;
 mod swift_bulk;
+mod swift_details;
 mod swift_forms;
 mod swift_large;
 mod swift_more;

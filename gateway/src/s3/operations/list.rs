@@ -195,7 +195,7 @@ pub(super) async fn v1(permit: Permit, call: &mut Call) -> S3Result<Answer> {
 struct V2<'a> {
     common: Common,
     token: Option<&'a str>,
-    start_after: &'a str,
+    start_after: Option<&'a str>,
     owners: bool,
     from: Bytes,
 }
@@ -205,7 +205,7 @@ impl V2<'_> {
         let common = Common::parse(call, "max-keys")?;
         let query = &call.head.query;
         let token = query.value("continuation-token");
-        let start_after = query.value("start-after").unwrap_or_default();
+        let start_after = query.value("start-after");
         let from = match token.filter(|token| !token.is_empty()) {
             Some(token) => decode_token(token).ok_or_else(|| {
                 call.bad_argument(
@@ -213,7 +213,7 @@ impl V2<'_> {
                     "The continuation token provided is incorrect",
                 )
             })?,
-            None => common.from(start_after),
+            None => common.from(start_after.unwrap_or_default()),
         };
         let owners = query.value("fetch-owner").is_some_and(|on| on.eq_ignore_ascii_case("true"));
         Ok(V2 { common, token, start_after, owners, from })
@@ -243,8 +243,8 @@ pub(super) async fn v2(permit: Permit, call: &mut Call) -> S3Result<Answer> {
     if let Some(next) = &page.next {
         xml.text("NextContinuationToken", &encode_token(next));
     }
-    if !list.start_after.is_empty() {
-        xml.text("StartAfter", &common.shown(list.start_after));
+    if let Some(start_after) = list.start_after {
+        xml.text("StartAfter", &common.shown(start_after));
     }
     contents(&mut xml, call, common, &page, list.owners);
     common.common_prefixes(&mut xml, &page);
