@@ -66,8 +66,7 @@ def test_replacing_over_the_other_protocol(alice, own):
     # A checksum is there for both.
     checksum = lambda key: alice.s3.head_object(Bucket=own, Key=key, ChecksumMode="ENABLED")["ChecksumCRC64NVME"]
     alice.s3.put_object(Bucket=own, Key="same", Body=b"swift again")
-    if "ChecksumCRC64NVME" in alice.s3.head_object(Bucket=own, Key="same", ChecksumMode="ENABLED"):
-        assert checksum("same") == checksum("k")
+    assert checksum("same") == checksum("k")
 
 
 def test_odd_names(alice, own):
@@ -323,7 +322,7 @@ def test_what_is_locked_is_locked_for_swift(alice, own):
 
 def test_expiry_over_both(cluster, alice, own):
     """An end that Swift sets is seen and kept over S3; a rule of S3 removes what Swift wrote."""
-    at = int(time.time()) + 3
+    at = int(time.time()) + 15
     alice.swift.put_object(own, "timed", b"body", headers={"X-Delete-At": str(at)})
     alice.swift.put_object(own, "rule/swift", b"body")
     alice.s3.put_object(Bucket=own, Key="rule/s3", Body=b"body")
@@ -339,7 +338,7 @@ def test_expiry_over_both(cluster, alice, own):
     expiration = lambda key: alice.s3.head_object(Bucket=own, Key=key).get("Expiration")
     assert 'rule-id="of%20s3"' in expiration("rule/swift") or 'rule-id="of s3"' in expiration("rule/swift")
     assert expiration("rule/swift") == expiration("rule/s3") and expiration("kept") is None
-    until(lambda: status_of(alice.swift.get_object, own, "timed") == 404, 10)
+    until(lambda: status_of(alice.swift.get_object, own, "timed") == 404, 30)
     with gateway(cluster, "--lifecycle-day", DAY):
         keys = lambda: [o["Key"] for o in alice.s3.list_objects_v2(Bucket=own).get("Contents", [])]
         until(lambda: keys() == ["kept"], GONE_SECONDS_MAX)
