@@ -99,7 +99,7 @@ pub use calls::*;
 pub use layout::*;
 pub use records::*;
 
-use crate::class::{ClassContext, ClassError, Method, MethodKind};
+use crate::class::{ClassContext, ClassError, Method, MethodKind, REPLY_BYTES_MAX, Reply};
 use crate::codec::{Decode, Encode};
 use bytes::Bytes;
 
@@ -130,9 +130,6 @@ pub const PAGE_KEYS_MAX: u32 = 256;
 
 /// Most parts of a multipart upload.
 pub const PARTS_MAX: u32 = 10_000;
-
-/// A reply stops growing at about this many bytes, so that it fits a frame.
-pub const REPLY_BYTES_MAX: usize = 512 << 10;
 
 /// Most bytes of all documents of a bucket: its record is read with every page of buckets.
 pub const DOCUMENTS_BYTES_MAX: usize = 256 << 10;

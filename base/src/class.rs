@@ -12,6 +12,10 @@
 
 pub mod lock;
 pub mod memory;
+mod reply;
+
+pub use reply::REPLY_BYTES_MAX;
+pub(crate) use reply::Reply;
 
 use bytes::Bytes;
 

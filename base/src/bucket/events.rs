@@ -57,8 +57,11 @@ pub(super) fn events(
     allowed!(open_head(context)?);
     let from = event_key(input.after.saturating_add(1));
     let max = (input.max as usize).min(EVENTS_PER_REPLY);
-    let mut found = Vec::new();
+    let (mut found, mut reply) = (Vec::new(), Reply::default());
     for (key, value) in context.omap_range(&from, &space_end(b'q'), max)? {
+        if !reply.takes(value.len()) {
+            break;
+        }
         let number = key.get(2..).and_then(|number| number.try_into().ok());
         let number = number.ok_or_else(|| ClassError::Damaged("the key of an event".into()))?;
         found.push((u64::from_be_bytes(number), stored(value)?));

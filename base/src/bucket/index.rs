@@ -255,6 +255,12 @@ impl NewVersion<'_> {
 /// Most objects that one `remove` lets go.
 pub(super) const REMOVED_ITEMS_MAX: usize = 100;
 
+/// Bytes of what became of an item, with those of its events: what one call changes is bounded as what it answers.
+pub(super) fn change_bytes(outcome: &Answer<Removed>, notes: Option<&Notes>) -> usize {
+    let events = notes.map_or(0, |notes| notes.notices.len());
+    outcome.to_bytes().len().saturating_mul(1 + events)
+}
+
 pub(super) fn remove(
     context: &mut dyn ClassContext,
     input: Remove,
@@ -262,6 +268,7 @@ pub(super) fn remove(
     let mut head = allowed!(open_head(context)?);
     let mut changed = head.adopt(&input.settings);
     let mut outcomes = Vec::with_capacity(input.items.len().min(REMOVED_ITEMS_MAX));
+    let mut reply = Reply::default();
     for item in input.items.iter().take(REMOVED_ITEMS_MAX) {
         if let Err(refusal) = head.check_key(&item.key) {
             outcomes.push(Answer(Err(refusal)));
@@ -272,7 +279,12 @@ pub(super) fn remove(
             None => remove_object(context, &mut head, &input, item)?,
         };
         changed |= outcome.as_ref().is_ok_and(|removed| *removed != Removed::default());
-        outcomes.push(Answer(outcome));
+        let outcome = Answer(outcome);
+        let goes_on = reply.goes_on_after(change_bytes(&outcome, item.notes.as_ref()));
+        outcomes.push(outcome);
+        if !goes_on {
+            break;
+        }
     }
     if changed {
         store_head(context, &head);

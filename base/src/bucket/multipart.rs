@@ -130,7 +130,7 @@ pub(super) fn uploads(
         }
     };
     let mut page = UploadPage::default();
-    let mut bytes = 0;
+    let mut reply = Reply::default();
     loop {
         let batch = context.omap_range(&from, &until, BATCH)?;
         let last = batch.len() < BATCH;
@@ -146,11 +146,10 @@ pub(super) fn uploads(
                 from = Bytes::from([&whole[..], &[0]].concat());
                 continue;
             }
-            if page.items.len() >= input.max as usize || bytes > REPLY_BYTES_MAX {
+            if page.items.len() >= input.max as usize || !reply.takes(whole.len() + value.len()) {
                 page.more = true;
                 return Ok(Answer(Ok(page)));
             }
-            bytes += whole.len() + value.len();
             from = Bytes::from([&whole[..], &[0]].concat());
             if let Some(common) = rolled_up(&key, &input.prefix, &input.delimiter) {
                 let prefix = key.slice(..common.len());

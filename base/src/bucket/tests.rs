@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 mod body;
 mod chores;
 mod journal;
+mod pages;
 mod split;
 mod versions;
 
