@@ -32,7 +32,7 @@ mod records;
 pub use calls::*;
 pub use records::*;
 
-use crate::class::{ClassContext, ClassError, Method, MethodKind};
+use crate::class::{ClassContext, ClassError, Method, MethodKind, Reply};
 use crate::codec::{Decode, Encode};
 use bytes::Bytes;
 
@@ -56,6 +56,10 @@ pub const ATTACHED_MAX: usize = 20;
 
 /// Most bytes of the inline policies of an entity together.
 pub const INLINE_BYTES_MAX: usize = 10 << 10;
+
+/// Most bytes of all that is attached to an entity and of its inline policies together. What holds for a user, who is
+/// in [`GROUPS_MAX`] groups, is one answer, and must never be too long for it: nobody could log in with his keys.
+pub const POLICIES_BYTES_MAX: usize = 80 << 10;
 
 /// Most omap pairs that a method reads at a time.
 const BATCH: usize = 128;
@@ -132,6 +136,12 @@ fn entity_key(account: &str, kind: Kind, name: &str) -> Bytes {
 
 fn policy_key(account: &str, name: &str) -> Bytes {
     key_in(b'p', &[account, &lower(name)])
+}
+
+/// The name of the managed policy of this account that an ARN means; `None` for one that is not the account's.
+fn own_policy<'a>(account: &str, arn: &'a str) -> Option<&'a str> {
+    let own = arn.contains(&format!(":{account}:policy/"));
+    own.then(|| arn.rsplit('/').next().unwrap_or_default())
 }
 
 /// The first key behind all that begin with `prefix`, whose last byte is 0.

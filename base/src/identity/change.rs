@@ -1,6 +1,6 @@
 //! The changes of an account. Each looks at all that it depends on before it changes the first thing.
 
-use super::read::count;
+use super::read::{count, policy_bytes};
 use super::*;
 
 type Done<T> = Result<Result<T, Refusal>, ClassError>;
@@ -115,6 +115,12 @@ fn keep(context: &mut dyn ClassContext, at: &str, kind: Kind, entity: &Entity) {
 fn create(context: &mut dyn ClassContext, at: &str, kind: Kind, entity: Entity) -> Done<()> {
     if entity.name.is_empty() {
         return Err(ClassError::Invalid("an entity without a name".into()));
+    }
+    let Entity { inline, attached, keys, groups, .. } = &entity;
+    if !(inline.is_empty() && attached.is_empty() && keys.is_empty() && groups.is_empty()) {
+        return Err(ClassError::Invalid(
+            "an entity begins without policies, keys and groups".into(),
+        ));
     }
     if context.omap_value(&entity_key(at, kind, &entity.name))?.is_some() {
         return present(word(kind), &entity.name);
@@ -235,8 +241,25 @@ fn put_inline(
             word(kind)
         ));
     }
+    there!(check_policies(context, at, kind, &entity));
     keep(context, at, kind, &entity);
     Ok(Ok(()))
+}
+
+/// Refuses policies of an entity that are too long together.
+fn check_policies(
+    context: &mut dyn ClassContext,
+    at: &str,
+    kind: Kind,
+    entity: &Entity,
+) -> Done<()> {
+    match policy_bytes(context, at, entity)? > POLICIES_BYTES_MAX {
+        true => limit(format!(
+            "All policies of a {} together have at most {POLICIES_BYTES_MAX} bytes.",
+            word(kind)
+        )),
+        false => Ok(Ok(())),
+    }
 }
 
 fn delete_inline(
@@ -280,6 +303,7 @@ fn attach(
     if entity.attached.len() > ATTACHED_MAX {
         return limit(format!("At most {ATTACHED_MAX} policies can be attached."));
     }
+    there!(check_policies(context, at, kind, &entity));
     if let Some(mut policy) = policy {
         policy.attachments = policy.attachments.saturating_add(1);
         context.set_omap(policy_key(at, &policy.name), policy.to_bytes());
