@@ -161,6 +161,7 @@ pub(super) fn put(
     context: &mut dyn ClassContext,
     input: Put,
 ) -> Result<Answer<Committed>, ClassError> {
+    check_body(&input.detail)?;
     let mut head = allowed!(head_for(context, &input.key)?);
     head.adopt(&input.settings);
     let mut new = NewVersion { key: &input.key, entry: input.entry, now_ms: input.now_ms };
@@ -172,6 +173,18 @@ pub(super) fn put(
         allowed!(take_intent(context, data)?);
     }
     Ok(Answer(Ok(new.commit(context, &mut head, place, input.detail, input.notes.as_ref())?)))
+}
+
+/// A body that is put names its data itself. A manifest that is kept apart is of one version, and goes with it: who
+/// named that of another one could have it removed.
+fn check_body(detail: &Bytes) -> Result<(), ClassError> {
+    let detail = Detail::from_bytes(detail.clone());
+    match detail.map_err(|e| ClassError::Invalid(e.to_string()))?.body {
+        Body::Striped { manifest } if manifest.apart => {
+            Err(ClassError::Invalid("a manifest that is kept apart is not put".into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A version on its way to be the newest of its key.

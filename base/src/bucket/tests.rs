@@ -9,6 +9,7 @@ mod body;
 mod chores;
 mod journal;
 mod pages;
+mod raw;
 mod split;
 mod versions;
 
