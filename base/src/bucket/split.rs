@@ -36,9 +36,9 @@
 //! A page has at most [`PAGE_KEYS_MAX`] keys, or one; what is read and removed at a time is bounded by
 //! `LOAD_BYTES` (`pages`).
 
-use super::index::{allowed, head, open_head, store_head};
+use super::index::{allowed, head, manifest_key, open_head, store_head};
 use super::*;
-use pages::{MOVING, Place, page_end, records};
+use pages::{Place, moved_key, page_end, records};
 
 mod pages;
 
@@ -189,14 +189,12 @@ pub(super) fn take(
     if filling.done || filling.below != input.from || filling.staged != input.at {
         return Ok(Answer(Ok(filling)));
     }
+    check_load(context, &head, &input)?;
     if filling.staged.is_empty() {
         (filling.page_from, filling.page) = (input.from, Amounts::default());
     }
     let load = input.load;
     for (key, value) in load.pairs {
-        if !key.first().is_some_and(|space| MOVING.contains(space)) {
-            return Err(ClassError::Invalid("a record that does not move".into()));
-        }
         if let Some(more) = amounts_of(&key, &value)? {
             count(&mut head, &more, u64::saturating_add);
             add(&mut filling.page, &more);
@@ -223,6 +221,44 @@ pub(super) fn take(
     }
     store_head(context, &head);
     Ok(Answer(Ok(filling)))
+}
+
+/// The spaces of what versions are made of.
+const OF_VERSIONS: &[u8] = b"edvwnm";
+
+/// Refuses what is in no page: records of keys that are not between its bounds or never this shard's, those that
+/// would take the place of a version, and versions whose manifest lies somewhere else. (That a page is the one that
+/// the giving shard set out, nobody can see from here.)
+fn check_load(
+    context: &mut dyn ClassContext,
+    head: &ShardHead,
+    input: &Take,
+) -> Result<(), ClassError> {
+    let refused = |why: &str| Err(ClassError::Invalid(why.into()));
+    if input.until.as_ref().is_some_and(|until| *until <= input.from) {
+        return refused("a page that ends where it begins");
+    }
+    let pairs = &input.load.pairs;
+    for (whole, value) in pairs {
+        let key = moved_key(whole, value)?;
+        let within = |key: &Bytes| {
+            *key >= input.from && is_below(key, input.until.as_deref()) && head.will_have(key)
+        };
+        if !key.is_none_or(|key| within(&key)) {
+            return refused("a record of a key that the page has not got");
+        }
+        if OF_VERSIONS.contains(&whole[0]) && context.omap_value(whole)?.is_some() {
+            return refused("a record that is there already");
+        }
+        if let b'd' | b'w' = whole[0]
+            && let Body::Striped { manifest } = stored::<Detail>(value.clone())?.body
+            && manifest.apart
+            && !pairs.iter().any(|(whole, _)| *whole == manifest_key(&manifest.id))
+        {
+            return refused("a version without its manifest");
+        }
+    }
+    Ok(())
 }
 
 /// The chores that walk keys.

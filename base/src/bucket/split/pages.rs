@@ -25,9 +25,6 @@ crate::codec_struct!(Place { anchor, part });
 /// The spaces whose records say to which key they belong; all others hang on these.
 const SPACES: [u8; 4] = [b'e', b'i', b'u', b'v'];
 
-/// The spaces of what moves.
-pub(super) const MOVING: &[u8] = b"edvwnmupix";
-
 /// The bound of the page that begins at `from`; `None` if it is the last.
 pub(super) fn page_end(
     context: &mut dyn ClassContext,
@@ -101,6 +98,22 @@ fn key_of(space: u8, whole: &Bytes, value: &Bytes) -> Result<Bytes, ClassError> 
             let end = whole.len().checked_sub(18).filter(|end| *end >= 2).ok_or_else(damaged)?;
             unescaped(&whole[2..end]).into()
         }
+    })
+}
+
+/// The object's key that a record belongs to which moves; `None` for what lies under an id, whatever its key.
+pub(super) fn moved_key(whole: &Bytes, value: &Bytes) -> Result<Option<Bytes>, ClassError> {
+    let other = || ClassError::Invalid("a record that does not move".into());
+    if whole.get(1) != Some(&b'/') {
+        return Err(other());
+    }
+    Ok(match whole[0] {
+        space @ (b'e' | b'i' | b'u' | b'v') => Some(key_of(space, whole, value)?),
+        b'd' | b'n' => Some(whole.slice(2..)),
+        b'w' => Some(parse_version_key(whole)?.0),
+        b'x' => Some(whole.get(10..).map(|_| whole.slice(10..)).ok_or_else(other)?),
+        b'm' | b'p' => None,
+        _ => return Err(other()),
     })
 }
 

@@ -82,3 +82,64 @@ fn the_manifest_of_a_locked_version_is_of_no_other() {
     assert_eq!(whole(&mut shard), body);
     assert_eq!(kept.entry.lock, held());
 }
+
+/// A shard of two that is being filled, and a key that it will have, as every one that begins so and ends in dots.
+fn filled() -> (Shard, String) {
+    let mut shard = Shard(MemoryObject::default());
+    let sprout = Sprout { bucket: BUCKET, roots: 1, shard: 1, ..Sprout::default() };
+    shard.call::<_, Answer<Nothing>>("sprout", &sprout).0.expect("made");
+    let key = (0..).map(|n| format!("k{n}")).find(|key| covers_one(key)).expect("half of all");
+    (shard, key)
+}
+
+fn covers_one(key: &str) -> bool {
+    crate::hash::rjenkins(key.as_bytes()) % 2 == 1
+}
+
+fn page(pairs: Vec<(Bytes, Bytes)>, from: &str, until: &str) -> Take {
+    let load = Load { pairs, ..Load::default() };
+    let (from, until) = (Bytes::from(from.to_owned()), Some(Bytes::from(until.to_owned())));
+    Take { from, until, at: Bytes::new(), load }
+}
+
+#[test]
+fn only_what_a_page_has_is_taken() {
+    let (mut shard, key) = filled();
+    let Put { entry, detail, .. } = inline(3, 1);
+    let pair = |space: u8, key: &str, value: Bytes| (key_in(space, key.as_bytes()), value);
+    let plain =
+        |key: &str| vec![pair(b'd', key, detail.clone()), pair(b'e', key, entry.to_bytes())];
+    let other = (0..).map(|n| format!("k{n}")).find(|key| !covers_one(key)).expect("half of all");
+    for (pairs, until) in [
+        (plain(&other), "l"),
+        // Outside of its bounds.
+        (plain(&key), "k"),
+        (vec![pair(b'g', &key, Bytes::new())], "l"),
+        (vec![(Bytes::from_static(b"e"), entry.to_bytes())], "l"),
+        (vec![], ""),
+    ] {
+        let why = shard.refused("take", &page(pairs, "", until));
+        assert!(matches!(why, ClassError::Invalid(_)), "{why:?}");
+    }
+    let stub = Manifest { id: WriteId([9; 16]), apart: true, ..Manifest::default() };
+    let body = Body::Striped { manifest: stub };
+    let named = Detail { body, ..Detail::default() }.to_bytes();
+    let why = shard.refused("take", &page(vec![pair(b'd', &key, named)], "", "l"));
+    assert!(matches!(why, ClassError::Invalid(_)), "{why:?}");
+
+    // A version that is locked, in the first half of a page, is not written over by the second.
+    let locked = Entry { lock: held(), ..entry.clone() };
+    let mut first =
+        page(vec![pair(b'd', &key, detail.clone()), pair(b'e', &key, locked.to_bytes())], "", "l");
+    first.load.next = Some(Bytes::from_static(b"on"));
+    let _: Answer<Filling> = shard.call("take", &first);
+    let again = Take { at: Bytes::from_static(b"on"), ..page(plain(&key), "", "l") };
+    let why = shard.refused("take", &again);
+    assert!(matches!(why, ClassError::Invalid(_)), "{why:?}");
+    let end = Take { at: Bytes::from_static(b"on"), ..page(vec![], "", "l") };
+    let taken: Answer<Filling> = shard.call("take", &end);
+    assert_eq!(taken.0.expect("open").below, "l");
+    let read = Read { key: key.into(), body: false, version: None };
+    let found: Option<Found> = shard.call::<_, Answer<_>>("read", &read).0.expect("open");
+    assert_eq!(found.map(|found| found.entry.lock), Some(held()));
+}
