@@ -37,6 +37,9 @@ pub enum ClassError {
 
 /// What a method may do with its object.
 pub trait ClassContext {
+    /// The object's name.
+    fn name(&self) -> &[u8];
+
     /// Whether the object exists.
     fn exists(&self) -> bool;
 

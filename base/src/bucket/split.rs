@@ -53,8 +53,12 @@ pub(super) fn sprout(
     context: &mut dyn ClassContext,
     input: Sprout,
 ) -> Result<Answer<Nothing>, ClassError> {
+    check_name(context, input.bucket, input.shard)?;
     if let Some(head) = head(context)? {
-        let same = head.bucket == input.bucket && !head.sealed;
+        let lineage = head.lineage.as_ref().map(|lineage| (lineage.roots, lineage.shard));
+        let same = head.bucket == input.bucket
+            && !head.sealed
+            && lineage == Some((input.roots, input.shard));
         return Ok(Answer(if same { Ok(Nothing {}) } else { Err(Refusal::NoBucket {}) }));
     }
     let lineage = Lineage {
@@ -80,10 +84,14 @@ pub(super) fn split(
     input: BeginSplit,
 ) -> Result<Answer<Nothing>, ClassError> {
     let mut head = allowed!(open_head(context)?);
+    check_name(context, head.bucket, input.shard)?;
     if child_of(input.roots, input.shard, input.depth).is_none() {
         return Err(ClassError::Invalid("a bucket cannot have that many shards".into()));
     }
     let (roots, shard) = (input.roots, input.shard);
+    if head.lineage.is_none() {
+        check_root(context, roots, shard)?;
+    }
     let root = || Lineage { roots, shard, ..Lineage::default() };
     let lineage = head.lineage.get_or_insert_with(root);
     if (lineage.roots, lineage.shard) != (roots, shard) {
@@ -97,6 +105,35 @@ pub(super) fn split(
         store_head(context, &head);
     }
     Ok(Answer(Ok(Nothing {})))
+}
+
+/// Refuses a shard of another bucket, or of another number, than the object's own name says.
+fn check_name(context: &dyn ClassContext, bucket: BucketId, shard: u32) -> Result<(), ClassError> {
+    let (bucket, shard) = (bucket.to_string(), shard.to_string());
+    let mut parts = context.name().split(|byte| *byte == b'.');
+    let same = parts.next() == Some(bucket.as_bytes())
+        && parts.next().is_some()
+        && parts.next() == Some(shard.as_bytes())
+        && parts.next().is_none();
+    match same {
+        true => Ok(()),
+        false => Err(ClassError::Invalid("a shard of another name".into())),
+    }
+}
+
+/// Refuses what is no root: of as many shards as are said, its keys would be others'.
+fn check_root(context: &mut dyn ClassContext, roots: u32, shard: u32) -> Result<(), ClassError> {
+    let mut is_root = shard < roots;
+    for space in [b'e', b'v'] {
+        for (whole, value) in context.omap_range(&key_in(space, b""), &space_end(space), BATCH)? {
+            let key = moved_key(&whole, &value)?;
+            is_root &= key.is_none_or(|key| covers(roots, shard, 0, &key));
+        }
+    }
+    match is_root {
+        true => Ok(()),
+        false => Err(ClassError::Invalid("a bucket that began with other shards".into())),
+    }
 }
 
 pub(super) fn pass(

@@ -8,7 +8,7 @@ use bytes::Bytes;
 /// `None` if the shard never took part in one; `NoBucket`.
 ///
 /// `sprout`: makes the shard that another one will give keys to. Doing it again is harmless. Output:
-/// `Answer<Nothing>`; `NoBucket` if the object is a shard of another bucket, or sealed.
+/// `Answer<Nothing>`; `NoBucket` if the object is a shard of another bucket or another layout, or sealed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sprout {
     /// The bucket.

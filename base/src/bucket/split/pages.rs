@@ -1,6 +1,5 @@
 //! What is in a page that is handed over, and where it ends.
 
-use super::super::index::manifest_key;
 use super::super::multipart::{escaped, part_range, unescaped};
 use super::super::versions::{detail_key, parse_version_key};
 use super::*;

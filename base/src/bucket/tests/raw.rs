@@ -85,7 +85,7 @@ fn the_manifest_of_a_locked_version_is_of_no_other() {
 
 /// A shard of two that is being filled, and a key that it will have, as every one that begins so and ends in dots.
 fn filled() -> (Shard, String) {
-    let mut shard = Shard(MemoryObject::default());
+    let mut shard = Shard::absent(1);
     let sprout = Sprout { bucket: BUCKET, roots: 1, shard: 1, ..Sprout::default() };
     shard.call::<_, Answer<Nothing>>("sprout", &sprout).0.expect("made");
     let key = (0..).map(|n| format!("k{n}")).find(|key| covers_one(key)).expect("half of all");
@@ -142,4 +142,31 @@ fn only_what_a_page_has_is_taken() {
     let read = Read { key: key.into(), body: false, version: None };
     let found: Option<Found> = shard.call::<_, Answer<_>>("read", &read).0.expect("open");
     assert_eq!(found.map(|found| found.entry.lock), Some(held()));
+}
+
+#[test]
+fn a_shard_is_split_as_what_it_is() {
+    // The first of two: some of its keys are those of a bucket of two only.
+    let mut shard = Shard::new();
+    let keys = (0..40).map(|n| format!("{n}")).filter(|key| !covers_one(key));
+    keys.for_each(|key| assert_eq!(shard.put(&key, inline(3, 1)), Ok(None)));
+    for (roots, shard_number) in [(2, 1), (3, 0), (2, 2)] {
+        let begin = BeginSplit { roots, shard: shard_number, depth: 0 };
+        let why = shard.refused("split", &begin);
+        assert!(matches!(why, ClassError::Invalid(_)), "{roots} {shard_number}: {why:?}");
+    }
+    let begin = BeginSplit { roots: 2, shard: 0, depth: 0 };
+    shard.call::<_, Answer<Nothing>>("split", &begin).0.expect("begun");
+
+    let sprout = |roots, shard, bucket| Sprout { bucket, roots, shard, ..Sprout::default() };
+    let mut child = Shard::absent(2);
+    for wrong in [sprout(2, 3, BUCKET), sprout(2, 2, BucketId([8; 8]))] {
+        assert!(matches!(child.refused("sprout", &wrong), ClassError::Invalid(_)));
+    }
+    let make = |child: &mut Shard, roots| {
+        child.call::<_, Answer<Nothing>>("sprout", &sprout(roots, 2, BUCKET)).0
+    };
+    assert_eq!(make(&mut child, 2), Ok(Nothing {}));
+    assert_eq!(make(&mut child, 2), Ok(Nothing {}));
+    assert_eq!(make(&mut child, 1), Err(Refusal::NoBucket {}));
 }

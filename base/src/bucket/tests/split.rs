@@ -28,7 +28,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         World {
-            shards: (0..ROOTS).map(|shard| (shard, Shard::new())).collect(),
+            shards: (0..ROOTS).map(|shard| (shard, Shard::named(shard))).collect(),
             layout: Layout::default(),
             whole: Shard::new(),
             workers: vec![Worker::default(); 3],
@@ -146,7 +146,7 @@ impl World {
     fn begin(&mut self, shard: u32, depth: u32) {
         let child = child_of(ROOTS, shard, depth).expect("few shards");
         let sprout = Sprout { bucket: BUCKET, roots: ROOTS, shard: child, ..Sprout::default() };
-        let new = self.shards.entry(child).or_insert_with(|| Shard(MemoryObject::default()));
+        let new = self.shards.entry(child).or_insert_with(|| Shard::absent(child));
         let made: Answer<Nothing> = new.call("sprout", &sprout);
         assert_eq!(made, Answer(Ok(Nothing {})));
         let begin = BeginSplit { roots: ROOTS, shard, depth };
