@@ -134,6 +134,10 @@ pub const PARTS_MAX: u32 = 10_000;
 /// Most bytes of all documents of a bucket: its record is read with every page of buckets.
 pub const DOCUMENTS_BYTES_MAX: usize = 256 << 10;
 
+/// Greatest number, of a version, an event or a revision, that is taken from a caller: from here on a shard can count
+/// as long as it lives.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// Most omap pairs that a method reads at a time.
 const BATCH: usize = 128;
 
@@ -265,6 +269,19 @@ pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut bound = prefix[..=last].to_vec();
     bound[last] += 1;
     Some(bound)
+}
+
+/// The number behind one. A counter never begins anew: its numbers are names.
+fn next_number(number: u64) -> Result<u64, ClassError> {
+    number.checked_add(1).ok_or_else(|| ClassError::Damaged("a counter is at its end".into()))
+}
+
+/// Refuses settings of a new bucket, or a new shard, that no bucket ever has.
+fn check_settings(settings: &ObjectSettings) -> Result<(), ClassError> {
+    match settings.revision <= NUMBER_MAX {
+        true => Ok(()),
+        false => Err(ClassError::Invalid("a revision that no bucket has".into())),
+    }
 }
 
 fn key_in(space: u8, key: &[u8]) -> Bytes {

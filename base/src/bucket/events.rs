@@ -32,10 +32,10 @@ pub(super) fn record(
     key: &[u8],
     entry: &Entry,
     marker: bool,
-) {
-    let Some(notes) = notes else { return };
+) -> Result<(), ClassError> {
+    let Some(notes) = notes else { return Ok(()) };
     for notice in notes.notices.iter().filter(|notice| notice.marker == marker) {
-        head.event += 1;
+        head.event = next_number(head.event)?;
         head.events += 1;
         let record = EventRecord {
             key: Bytes::copy_from_slice(key),
@@ -48,6 +48,7 @@ pub(super) fn record(
         };
         context.set_omap(event_key(head.event), record.to_bytes());
     }
+    Ok(())
 }
 
 pub(super) fn events(

@@ -55,6 +55,7 @@ pub(super) fn init(
             }
         }
         None => {
+            check_settings(&input.settings)?;
             context.create();
             let (bucket, settings) = (input.bucket, input.settings);
             store_head(context, &ShardHead { bucket, settings, ..ShardHead::default() });
@@ -256,10 +257,10 @@ impl NewVersion<'_> {
         let Place { present, replaced } = place;
         make_room(context, head, self.key, present.as_ref(), replaced.as_ref(), self.now_ms)?;
         self.entry.delete_marker = false;
-        number(head, &mut self.entry);
+        number(head, &mut self.entry)?;
         store_current(context, head, self.key, &self.entry);
         context.set_omap(detail_key(self.key, self.entry.sequence), detail);
-        events::record(context, head, notes, self.key, &self.entry, false);
+        events::record(context, head, notes, self.key, &self.entry, false)?;
         store_head(context, head);
         Ok(Committed { entry: self.entry, replaced: replaced.map(|old| old.entry) })
     }
@@ -343,12 +344,12 @@ pub(super) fn remove_object(
             owner: input.owner.clone(),
             ..Entry::default()
         };
-        number(head, &mut marker);
+        number(head, &mut marker)?;
         keep(context, head, key, &marker);
-        events::record(context, head, item.notes.as_ref(), key, &marker, true);
+        events::record(context, head, item.notes.as_ref(), key, &marker, true)?;
         removed.marker = Some(marker);
     } else if let Some(entry) = &removed.entry {
-        events::record(context, head, item.notes.as_ref(), key, entry, false);
+        events::record(context, head, item.notes.as_ref(), key, entry, false)?;
     }
     Ok(Ok(removed))
 }
@@ -376,6 +377,6 @@ pub(super) fn remove_version(
     erase(context, head, &item.key, &located, input.now_ms)?;
     promote(context, head, &item.key)?;
     let notes = item.notes.as_ref();
-    events::record(context, head, notes, &item.key, &located.entry, false);
+    events::record(context, head, notes, &item.key, &located.entry, false)?;
     Ok(Ok(Removed { entry: Some(located.entry), marker: None }))
 }

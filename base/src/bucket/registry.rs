@@ -29,6 +29,7 @@ pub(super) fn create(
     input: CreateBucket,
 ) -> Result<Created, ClassError> {
     let record = input.record;
+    check_settings(&record.settings)?;
     if let Some(record) = record_of(context, &record.name)? {
         return Ok(Created::Present { record });
     }
@@ -104,7 +105,7 @@ pub(super) fn configure(
             settings.retention = retention;
         }
     }
-    settings.revision += 1;
+    settings.revision = next_number(settings.revision)?;
     context.set_omap(key_in(b'b', record.name.as_bytes()), record.to_bytes());
     Ok(Answer(Ok(record)))
 }

@@ -68,6 +68,7 @@ pub(super) fn sprout(
         filling: Some(Filling::default()),
         ..Lineage::default()
     };
+    check_settings(&input.settings)?;
     context.create();
     let head = ShardHead {
         bucket: input.bucket,
@@ -274,6 +275,9 @@ fn check_load(
     let refused = |why: &str| Err(ClassError::Invalid(why.into()));
     if input.until.as_ref().is_some_and(|until| *until <= input.from) {
         return refused("a page that ends where it begins");
+    }
+    if input.load.sequence.max(input.load.event) > NUMBER_MAX {
+        return refused("numbers that no shard has");
     }
     let pairs = &input.load.pairs;
     for (whole, value) in pairs {

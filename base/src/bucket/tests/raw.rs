@@ -121,6 +121,13 @@ fn only_what_a_page_has_is_taken() {
         let why = shard.refused("take", &page(pairs, "", until));
         assert!(matches!(why, ClassError::Invalid(_)), "{why:?}");
     }
+    for load in [
+        Load { sequence: u64::MAX, ..Load::default() },
+        Load { event: u64::MAX, ..Load::default() },
+    ] {
+        let why = shard.refused("take", &Take { load, ..page(vec![], "", "l") });
+        assert!(matches!(why, ClassError::Invalid(_)), "{why:?}");
+    }
     let stub = Manifest { id: WriteId([9; 16]), apart: true, ..Manifest::default() };
     let body = Body::Striped { manifest: stub };
     let named = Detail { body, ..Detail::default() }.to_bytes();
@@ -169,4 +176,29 @@ fn a_shard_is_split_as_what_it_is() {
     assert_eq!(make(&mut child, 2), Ok(Nothing {}));
     assert_eq!(make(&mut child, 2), Ok(Nothing {}));
     assert_eq!(make(&mut child, 1), Err(Refusal::NoBucket {}));
+}
+
+#[test]
+fn a_counter_at_its_end_begins_not_anew() {
+    let mut shard = Shard::with_lock();
+    let put = Put { key: "k".into(), ..inline(3, 1) };
+    let told = Put {
+        notes: Some(Notes { notices: vec![Notice::default()], ..Notes::default() }),
+        ..put.clone()
+    };
+    for (sequence, event, put) in [(u64::MAX, 0, &put), (0, u64::MAX, &told)] {
+        let head = ShardHead { sequence, event, ..shard.head() };
+        shard.0.xattrs.insert(SHARD_XATTR.into(), head.to_bytes());
+        let why = shard.refused("put", put);
+        assert!(matches!(why, ClassError::Damaged(_)), "{why:?}");
+    }
+    let head = ShardHead { sequence: u64::MAX, event: 0, ..shard.head() };
+    shard.0.xattrs.insert(SHARD_XATTR.into(), head.to_bytes());
+    let why = shard.refused("remove", &Remove { items: vec![object("k")], ..Remove::default() });
+    assert!(matches!(why, ClassError::Damaged(_)), "{why:?}");
+    let settings = ObjectSettings { revision: u64::MAX, ..ObjectSettings::default() };
+    let init = Init { bucket: BUCKET, settings: settings.clone() };
+    assert!(matches!(Shard::absent(0).refused("init", &init), ClassError::Invalid(_)));
+    let sprout = Sprout { bucket: BUCKET, roots: 1, shard: 1, settings };
+    assert!(matches!(Shard::absent(1).refused("sprout", &sprout), ClassError::Invalid(_)));
 }
