@@ -334,10 +334,11 @@ pub(super) fn remove_object(
     }
     make_room(context, head, key, present.as_ref(), replaced.as_ref(), input.now_ms)?;
     let mut removed = Removed { entry: replaced.map(|old| old.entry), marker: None };
+    // It is gone, or is under `v/` by now.
+    if present.is_some() {
+        context.remove_omap(&key_in(b'e', key));
+    }
     if head.settings.versioning != Versioning::Off {
-        if present.is_some() {
-            context.remove_omap(&key_in(b'e', key));
-        }
         let mut marker = Entry {
             delete_marker: true,
             modified_ms: input.now_ms,

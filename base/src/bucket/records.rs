@@ -1,6 +1,7 @@
 //! What is stored: the records behind a bucket. All are versioned structs or parts of one; see the
 //! codec's rules for how they may grow.
 
+use super::NUMBER_MAX;
 use super::acl::Acl;
 use super::layout::Lineage;
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
@@ -528,11 +529,18 @@ impl ShardHead {
         }
     }
 
-    /// Takes newer settings in. Whether they were newer.
+    /// Takes newer settings in. Whether they were newer. Who brings them need not be believed: what a bucket never
+    /// takes back (its lock, and that it has versions) a shard does not forget.
     pub(super) fn adopt(&mut self, settings: &ObjectSettings) -> bool {
-        let newer = settings.revision > self.settings.revision;
+        let newer = settings.revision > self.settings.revision && settings.revision <= NUMBER_MAX;
         if newer {
-            self.settings.clone_from(settings);
+            let old = std::mem::replace(&mut self.settings, settings.clone());
+            self.settings.lock |= old.lock;
+            self.settings.versioning = match (self.settings.lock, self.settings.versioning) {
+                (true, _) => Versioning::Enabled,
+                (false, Versioning::Off) => old.versioning,
+                (false, versioning) => versioning,
+            };
         }
         newer
     }

@@ -202,3 +202,45 @@ fn a_counter_at_its_end_begins_not_anew() {
     let sprout = Sprout { bucket: BUCKET, roots: 1, shard: 1, settings };
     assert!(matches!(Shard::absent(1).refused("sprout", &sprout), ClassError::Invalid(_)));
 }
+
+#[test]
+fn a_shard_forgets_neither_its_lock_nor_its_versions() {
+    let mut shard = Shard::with_lock();
+    let put = inline(3, 1);
+    let entry = Entry { lock: held(), ..put.entry.clone() };
+    let version = shard.commit("k", Put { entry, ..put }).expect("put").entry.version();
+    let configure = |shard: &mut Shard, settings| {
+        shard.call::<_, Answer<Nothing>>("configure", &Configure { settings }).0.expect("open");
+        shard.head().settings
+    };
+    let off = |revision| ObjectSettings { revision, ..ObjectSettings::default() };
+    let before = shard.head().settings;
+    assert_eq!(configure(&mut shard, off(u64::MAX)), before);
+    assert_eq!(configure(&mut shard, off(7)), ObjectSettings { revision: 7, ..before.clone() });
+    let suspended = ObjectSettings { versioning: Versioning::Suspended, ..off(8) };
+    assert_eq!(configure(&mut shard, suspended), ObjectSettings { revision: 8, ..before });
+    // What is removed is hidden as before, and not shown by two spaces.
+    shard.remove(vec![object("k")]).remove(0).expect("hidden");
+    assert!(!shard.0.omap.contains_key(&key_in(b'e', b"k")));
+    let items = vec![RemoveItem { version: Some(version), ..object("k") }];
+    assert_eq!(shard.remove(items).remove(0), Err(Refusal::Locked {}));
+
+    let mut shard = Shard::new();
+    let suspended = ObjectSettings { versioning: Versioning::Suspended, ..off(1) };
+    configure(&mut shard, suspended);
+    assert_eq!(configure(&mut shard, off(2)).versioning, Versioning::Suspended);
+}
+
+/// A shard that an older version brought to it: versions are off, and one with an id is the object.
+#[test]
+fn what_is_kept_is_not_the_object_as_well() {
+    let mut shard = Shard::with_lock();
+    shard.commit("k", inline(3, 1)).expect("put");
+    let head = ShardHead { settings: ObjectSettings::default(), ..shard.head() };
+    shard.0.xattrs.insert(SHARD_XATTR.into(), head.to_bytes());
+    shard.remove(vec![object("k")]).remove(0).expect("removed");
+    let of = |shard: &Shard, space| shard.0.omap.keys().filter(|key| key[0] == space).count();
+    assert_eq!((of(&shard, b'e'), of(&shard, b'v')), (0, 1));
+    let head = shard.head();
+    assert_eq!((head.objects, head.versions), (0, 1));
+}
