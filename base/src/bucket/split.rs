@@ -8,7 +8,10 @@
 //!    keys is its own. What is there of them does not change any more.
 //! 2. `carry` reads the page and `take` brings it to the new shard. The part that completes it also moves the new
 //!    shard's bound: in one transaction all of the page's keys become its own.
-//! 3. `pass` lets the page go (the caller has seen that it was taken) and sets the next one out.
+//! 3. `pass` lets the page go (the caller has seen that it was taken), and, asked again, sets the next one out.
+//!
+//! A full cluster, or a pool over its quota, sets no page out. What is out is brought there all the same
+//! ([`ends_a_move`](crate::class::ends_a_move)): else its keys would be nobody's until there is room.
 //!
 //! Why a key is never absent, double or of two shards: whose it is depends on two bounds that only grow. The giving
 //! shard has it until its bound passes the key; the new shard has it once its own bound does; and the second bound
@@ -144,27 +147,27 @@ pub(super) fn pass(
     let mut head = allowed!(open_head(context)?);
     let Some(mut lineage) = head.lineage.take() else { return Ok(Answer(Ok(Passed::Done {}))) };
     let Some(mut split) = lineage.split.clone() else { return Ok(Answer(Ok(Passed::Done {}))) };
-    let mut changed = false;
     if let Some(page) = split.page.clone()
         && input.taken.as_ref() == Some(&(lineage.depth, split.gone.clone()))
     {
-        changed = true;
         let more = let_go(context, &mut head, &mut lineage, &split, &page)?;
-        match page.until {
-            _ if more => {
-                head.lineage = Some(lineage);
-                store_head(context, &head);
-                return Ok(Answer(Ok(Passed::Again {})));
+        let answer = match page.until {
+            _ if more => Passed::Again {},
+            // A full cluster lets the page go, and sets no other one out that it could not take.
+            Some(until) => {
+                lineage.split = Some(Split { gone: until, page: None });
+                Passed::Again {}
             }
-            Some(until) => split = Split { gone: until, page: None },
             None => {
                 (lineage.depth, lineage.split) = (lineage.depth + 1, None);
-                head.lineage = Some(lineage);
-                store_head(context, &head);
-                return Ok(Answer(Ok(Passed::Done {})));
+                Passed::Done {}
             }
-        }
+        };
+        head.lineage = Some(lineage);
+        store_head(context, &head);
+        return Ok(Answer(Ok(answer)));
     }
+    let mut changed = false;
     let page = match split.page.clone() {
         Some(page) => page,
         None => {
