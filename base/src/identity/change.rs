@@ -140,6 +140,9 @@ fn update(
     new_name: Option<String>,
     apply: impl FnOnce(&mut Entity),
 ) -> Done<()> {
+    if name.is_empty() || new_name.as_ref().is_some_and(String::is_empty) {
+        return Err(ClassError::Invalid("an entity without a name".into()));
+    }
     let mut entity = there!(find(context, at, kind, name));
     apply(&mut entity);
     let old_name = entity.name.clone();
@@ -183,9 +186,14 @@ fn rename(
             if members.len() > MEMBERS_MAX {
                 return limit(format!("A group of more than {MEMBERS_MAX} keeps its name."));
             }
+            // A refusal must find nothing written.
+            let mut users = Vec::with_capacity(members.len());
             for (key, _) in members {
                 let user = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
-                let mut member = there!(find(context, at, Kind::User {}, &user));
+                let member = there!(find(context, at, Kind::User {}, &user));
+                users.push((key, user, member));
+            }
+            for (key, user, mut member) in users {
                 member.groups.remove(&old);
                 member.groups.insert(new.clone());
                 keep(context, at, Kind::User {}, &member);

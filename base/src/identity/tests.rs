@@ -291,6 +291,47 @@ fn pages_of_long_records_are_cut_and_gone_on_with() {
 }
 
 #[test]
+fn a_group_is_renamed_with_all_members_or_not_at_all() {
+    let mut object = MemoryObject::default();
+    create(&mut object, GROUP, "old").unwrap();
+    for name in ["ann", "bob"] {
+        create(&mut object, USER, name).unwrap();
+        change(&mut object, Change::Join { group: "old".into(), user: name.into() }).unwrap();
+    }
+    // A member who is not there: damage, and no reason to leave the others in a group of no name.
+    let bob = object.omap.remove(&entity_key("a", USER, "bob")).expect("a record");
+    let before = object.clone();
+    assert!(matches!(rename(&mut object, GROUP, "old", "new"), Err(Refusal::Absent { .. })));
+    assert!(object == before, "half of a change");
+    object.omap.insert(entity_key("a", USER, "bob"), bob);
+    rename(&mut object, GROUP, "old", "new").unwrap();
+    assert_eq!(names(&mut object, USER, "new", 9), ["ann", "bob"]);
+}
+
+#[test]
+fn nothing_is_renamed_to_or_from_no_name() {
+    let mut object = MemoryObject::default();
+    create(&mut object, USER, "ann").unwrap();
+    add_key(&mut object, "", "K1").unwrap();
+    let method = crate::class::method(CLASS, "change").expect("a method");
+    for (name, to) in [("ann", ""), ("", "eve"), ("", "")] {
+        let update = Change::Update {
+            kind: USER,
+            name: name.into(),
+            new_name: Some(to.into()),
+            new_path: None,
+            trust: None,
+            description: None,
+            session_secs_max: None,
+        };
+        let input = ChangeAccount { account: "a".into(), change: update };
+        let done = (method.code)(&mut object, input.to_bytes());
+        assert!(matches!(done, Err(ClassError::Invalid(_))), "{name:?} to {to:?}: {done:?}");
+    }
+    assert_eq!(names(&mut object, USER, "", 9), ["ann"]);
+}
+
+#[test]
 fn of_the_root_user_only_what_was_added_is_kept() {
     let mut object = MemoryObject::default();
     let named = Named { account: "a".into(), kind: USER, name: String::new() };
