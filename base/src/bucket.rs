@@ -60,7 +60,9 @@
 //! - `x/` has a record of an entry under `e/` if and only if that expires;
 //! - settings come to a shard with a greater revision only, so that all shards agree in the end; they are
 //!   in force when every shard has them;
-//! - no `put`, `complete` or `remove` takes a version away that a lock protects, by the daemon's clock;
+//! - no method takes a version away that a lock protects, by the daemon's clock: `put`, `complete`, `remove` and
+//!   `retire` look, `take` writes over none, and a manifest that `swept` removes was of the version that went. Only
+//!   `pass` does not look: it lets versions go that its caller says another shard has (`split`);
 //! - data objects (pool `s3.data`) are named by exactly one of: a manifest, a part, an intent, a garbage
 //!   record (which may do so by naming a manifest or all parts of an upload). A transaction moves a name
 //!   from one to the other, so nothing is lost by a crash and nothing is removed that is still referred to;
@@ -73,6 +75,7 @@
 //!   record is removed.
 
 mod acl;
+mod body;
 mod calls;
 mod chores;
 mod events;
@@ -99,7 +102,9 @@ pub use calls::*;
 pub use layout::*;
 pub use records::*;
 
-use crate::class::{ClassContext, ClassError, Method, MethodKind, REPLY_BYTES_MAX, Reply};
+use crate::class::{
+    ClassContext, ClassError, Method, REPLY_BYTES_MAX, Reply, methods, stored, stored_at,
+};
 use crate::codec::{Decode, Encode};
 use bytes::Bytes;
 
@@ -142,20 +147,6 @@ const NUMBER_MAX: u64 = 1 << 62;
 const BATCH: usize = 128;
 
 const SHARD_XATTR: &str = "shard";
-
-macro_rules! methods {
-    ($class:expr; $($name:literal $kind:ident $code:path,)*) => {
-        [$(Method {
-            class: $class,
-            name: $name,
-            kind: MethodKind::$kind,
-            code: |context, input| run(context, input, $code),
-        }),*]
-    };
-}
-
-// Below the macro that it uses.
-mod body;
 
 /// The methods of the index shards.
 pub const METHODS: [Method; 45] = methods! { CLASS;
@@ -233,15 +224,6 @@ pub const REGISTRY_METHODS: [Method; 23] = methods! { REGISTRY_CLASS;
     "set_limits" Write registry::set_limits,
 };
 
-fn run<I: Decode, O: Encode>(
-    context: &mut dyn ClassContext,
-    input: Bytes,
-    code: fn(&mut dyn ClassContext, I) -> Result<O, ClassError>,
-) -> Result<Bytes, ClassError> {
-    let input = I::from_bytes(input).map_err(|e| ClassError::Invalid(e.to_string()))?;
-    Ok(code(context, input)?.to_bytes())
-}
-
 /// The name of an index shard object.
 pub fn shard_name(bucket: BucketId, generation: u32, shard: u32) -> String {
     format!("{bucket}.{generation}.{shard}")
@@ -294,17 +276,6 @@ fn key_in(space: u8, key: &[u8]) -> Bytes {
 /// The first key behind all keys of a space.
 fn space_end(space: u8) -> [u8; 2] {
     [space, b'/' + 1]
-}
-
-fn stored<T: Decode>(value: Bytes) -> Result<T, ClassError> {
-    T::from_bytes(value).map_err(|e| ClassError::Damaged(e.to_string()))
-}
-
-fn stored_at<T: Decode>(
-    context: &mut dyn ClassContext,
-    key: &[u8],
-) -> Result<Option<T>, ClassError> {
-    context.omap_value(key)?.map(stored).transpose()
 }
 
 #[cfg(test)]

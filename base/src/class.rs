@@ -13,9 +13,11 @@
 pub mod lock;
 pub mod memory;
 mod reply;
+mod typed;
 
 pub use reply::REPLY_BYTES_MAX;
 pub(crate) use reply::Reply;
+pub(crate) use typed::{methods, run, stored, stored_at};
 
 use bytes::Bytes;
 

@@ -393,7 +393,7 @@ pub struct Intent {
     pub data: DataRef,
     /// When the writer was last known to be at it, in ms since 1970.
     pub alive_ms: u64,
-    /// For which key: for people who look.
+    /// For which key: whose shard has the intent, and hands it on with the key.
     pub key: Bytes,
 }
 crate::codec_versioned!(Intent, 1, 1 { data, alive_ms, key });

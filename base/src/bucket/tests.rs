@@ -2,7 +2,7 @@
 //! of data is named exactly once.
 
 use super::*;
-use crate::class::{self, memory::MemoryObject};
+use crate::class::{self, MethodKind, memory::MemoryObject};
 use std::collections::BTreeSet;
 
 mod body;
