@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn only_who_knows_of_keepers_reads_what_has_one() {
         let plain = ObjectInfo { size: 7, ..ObjectInfo::default() };
-        let kept = ObjectInfo { keeper: 3, ..plain.clone() };
+        let kept = ObjectInfo { keeper: 3, ..plain };
         for (info, compat) in [(&plain, 1), (&kept, 2)] {
             let bytes = info.to_bytes();
             assert_eq!((bytes[0], bytes[1]), (2, compat));

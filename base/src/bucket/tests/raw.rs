@@ -216,7 +216,7 @@ fn a_shard_forgets_neither_its_lock_nor_its_versions() {
     let off = |revision| ObjectSettings { revision, ..ObjectSettings::default() };
     let before = shard.head().settings;
     assert_eq!(configure(&mut shard, off(u64::MAX)), before);
-    assert_eq!(configure(&mut shard, off(7)), ObjectSettings { revision: 7, ..before.clone() });
+    assert_eq!(configure(&mut shard, off(7)), ObjectSettings { revision: 7, ..before });
     let suspended = ObjectSettings { versioning: Versioning::Suspended, ..off(8) };
     assert_eq!(configure(&mut shard, suspended), ObjectSettings { revision: 8, ..before });
     // What is removed is hidden as before, and not shown by two spaces.
