@@ -281,6 +281,7 @@ pub(super) fn remove(
 ) -> Result<Answer<Vec<Answer<Removed>>>, ClassError> {
     let mut head = allowed!(open_head(context)?);
     let mut changed = head.adopt(&input.settings);
+    let held = head.amounts();
     let mut outcomes = Vec::with_capacity(input.items.len().min(REMOVED_ITEMS_MAX));
     let mut reply = Reply::default();
     for item in input.items.iter().take(REMOVED_ITEMS_MAX) {
@@ -300,7 +301,7 @@ pub(super) fn remove(
             break;
         }
     }
-    if changed {
+    if changed || head.amounts() != held {
         store_head(context, &head);
     }
     Ok(Answer(Ok(outcomes)))

@@ -536,11 +536,9 @@ impl ShardHead {
         if newer {
             let old = std::mem::replace(&mut self.settings, settings.clone());
             self.settings.lock |= old.lock;
-            self.settings.versioning = match (self.settings.lock, self.settings.versioning) {
-                (true, _) => Versioning::Enabled,
-                (false, Versioning::Off) => old.versioning,
-                (false, versioning) => versioning,
-            };
+            if self.settings.versioning == Versioning::Off {
+                self.settings.versioning = old.versioning;
+            }
         }
         newer
     }
