@@ -60,7 +60,9 @@
 //! - `x/` has a record of an entry under `e/` if and only if that expires;
 //! - settings come to a shard with a greater revision only, so that all shards agree in the end; they are
 //!   in force when every shard has them;
-//! - no `put`, `complete` or `remove` takes a version away that a lock protects, by the daemon's clock;
+//! - no method takes a version away that a lock protects, by the daemon's clock: `put`, `complete`, `remove` and
+//!   `retire` look, `take` writes over none, and a manifest that `swept` removes was of the version that went. Only
+//!   `pass` does not look: it lets versions go that its caller says another shard has (`split`);
 //! - data objects (pool `s3.data`) are named by exactly one of: a manifest, a part, an intent, a garbage
 //!   record (which may do so by naming a manifest or all parts of an upload). A transaction moves a name
 //!   from one to the other, so nothing is lost by a crash and nothing is removed that is still referred to;
@@ -73,6 +75,7 @@
 //!   record is removed.
 
 mod acl;
+mod body;
 mod calls;
 mod chores;
 mod events;
@@ -99,7 +102,9 @@ pub use calls::*;
 pub use layout::*;
 pub use records::*;
 
-use crate::class::{ClassContext, ClassError, Method, MethodKind};
+use crate::class::{
+    ClassContext, ClassError, Method, REPLY_BYTES_MAX, Reply, methods, stored, stored_at,
+};
 use crate::codec::{Decode, Encode};
 use bytes::Bytes;
 
@@ -131,30 +136,17 @@ pub const PAGE_KEYS_MAX: u32 = 256;
 /// Most parts of a multipart upload.
 pub const PARTS_MAX: u32 = 10_000;
 
-/// A reply stops growing at about this many bytes, so that it fits a frame.
-pub const REPLY_BYTES_MAX: usize = 512 << 10;
-
 /// Most bytes of all documents of a bucket: its record is read with every page of buckets.
 pub const DOCUMENTS_BYTES_MAX: usize = 256 << 10;
+
+/// Greatest number, of a version, an event or a revision, that is taken from a caller: from here on a shard can count
+/// as long as it lives.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// Most omap pairs that a method reads at a time.
 const BATCH: usize = 128;
 
 const SHARD_XATTR: &str = "shard";
-
-macro_rules! methods {
-    ($class:expr; $($name:literal $kind:ident $code:path,)*) => {
-        [$(Method {
-            class: $class,
-            name: $name,
-            kind: MethodKind::$kind,
-            code: |context, input| run(context, input, $code),
-        }),*]
-    };
-}
-
-// Below the macro that it uses.
-mod body;
 
 /// The methods of the index shards.
 pub const METHODS: [Method; 45] = methods! { CLASS;
@@ -232,15 +224,6 @@ pub const REGISTRY_METHODS: [Method; 23] = methods! { REGISTRY_CLASS;
     "set_limits" Write registry::set_limits,
 };
 
-fn run<I: Decode, O: Encode>(
-    context: &mut dyn ClassContext,
-    input: Bytes,
-    code: fn(&mut dyn ClassContext, I) -> Result<O, ClassError>,
-) -> Result<Bytes, ClassError> {
-    let input = I::from_bytes(input).map_err(|e| ClassError::Invalid(e.to_string()))?;
-    Ok(code(context, input)?.to_bytes())
-}
-
 /// The name of an index shard object.
 pub fn shard_name(bucket: BucketId, generation: u32, shard: u32) -> String {
     format!("{bucket}.{generation}.{shard}")
@@ -270,6 +253,19 @@ pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(bound)
 }
 
+/// The number behind one. A counter never begins anew: its numbers are names.
+fn next_number(number: u64) -> Result<u64, ClassError> {
+    number.checked_add(1).ok_or_else(|| ClassError::Damaged("a counter is at its end".into()))
+}
+
+/// Refuses settings of a new bucket, or a new shard, that no bucket ever has.
+fn check_settings(settings: &ObjectSettings) -> Result<(), ClassError> {
+    match settings.revision <= NUMBER_MAX {
+        true => Ok(()),
+        false => Err(ClassError::Invalid("a revision that no bucket has".into())),
+    }
+}
+
 fn key_in(space: u8, key: &[u8]) -> Bytes {
     let mut whole = Vec::with_capacity(2 + key.len());
     whole.extend_from_slice(&[space, b'/']);
@@ -280,17 +276,6 @@ fn key_in(space: u8, key: &[u8]) -> Bytes {
 /// The first key behind all keys of a space.
 fn space_end(space: u8) -> [u8; 2] {
     [space, b'/' + 1]
-}
-
-fn stored<T: Decode>(value: Bytes) -> Result<T, ClassError> {
-    T::from_bytes(value).map_err(|e| ClassError::Damaged(e.to_string()))
-}
-
-fn stored_at<T: Decode>(
-    context: &mut dyn ClassContext,
-    key: &[u8],
-) -> Result<Option<T>, ClassError> {
-    context.omap_value(key)?.map(stored).transpose()
 }
 
 #[cfg(test)]

@@ -12,6 +12,12 @@
 
 pub mod lock;
 pub mod memory;
+mod reply;
+mod typed;
+
+pub use reply::REPLY_BYTES_MAX;
+pub(crate) use reply::Reply;
+pub(crate) use typed::{methods, run, stored, stored_at};
 
 use bytes::Bytes;
 
@@ -33,6 +39,9 @@ pub enum ClassError {
 
 /// What a method may do with its object.
 pub trait ClassContext {
+    /// The object's name.
+    fn name(&self) -> &[u8];
+
     /// Whether the object exists.
     fn exists(&self) -> bool;
 
@@ -127,6 +136,12 @@ pub fn method(class: &str, name: &str) -> Option<&'static Method> {
     CLASSES.iter().copied().flatten().find(|m| m.class == class && m.name == name)
 }
 
+/// Whether a method ends a move that was begun while there was room. A full cluster lets it pass, and a pool over its
+/// quota: what it adds lies elsewhere as well, and is removed there next.
+pub fn ends_a_move(class: &str, method: &str) -> bool {
+    (class, method) == (crate::bucket::CLASS, "take")
+}
+
 /// The number of a class that keeps its objects: once one of its methods has written to an object, ops and the
 /// methods of other classes may only read it. 0 for a class that does not.
 pub fn keeper_number(class: &str) -> u8 {
@@ -157,5 +172,7 @@ mod tests {
             assert!(CLASSES.iter().copied().flatten().any(|m| m.class == class), "{class}");
         }
         assert_eq!(keeper_number("lock"), 0);
+        let moves = CLASSES.iter().copied().flatten().filter(|m| ends_a_move(m.class, m.name));
+        assert_eq!(moves.count(), 1, "the method that is meant is there");
     }
 }

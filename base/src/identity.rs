@@ -32,7 +32,7 @@ mod records;
 pub use calls::*;
 pub use records::*;
 
-use crate::class::{ClassContext, ClassError, Method, MethodKind};
+use crate::class::{ClassContext, ClassError, Method, Reply, methods, stored, stored_at};
 use crate::codec::{Decode, Encode};
 use bytes::Bytes;
 
@@ -57,22 +57,15 @@ pub const ATTACHED_MAX: usize = 20;
 /// Most bytes of the inline policies of an entity together.
 pub const INLINE_BYTES_MAX: usize = 10 << 10;
 
+/// Most bytes of all that is attached to an entity and of its inline policies together. What holds for a user, who is
+/// in [`GROUPS_MAX`] groups, is one answer, and must never be too long for it: nobody could log in with his keys.
+pub const POLICIES_BYTES_MAX: usize = 80 << 10;
+
 /// Most omap pairs that a method reads at a time.
 const BATCH: usize = 128;
 
-macro_rules! methods {
-    ($($name:literal $kind:ident $code:path,)*) => {
-        [$(Method {
-            class: CLASS,
-            name: $name,
-            kind: MethodKind::$kind,
-            code: |context, input| run(context, input, $code),
-        }),*]
-    };
-}
-
 /// The methods of the identity objects.
-pub const METHODS: [Method; 8] = methods! {
+pub const METHODS: [Method; 8] = methods! { CLASS;
     "change" Write change::change,
     "entity" Read read::entity,
     "bundle" Read read::bundle,
@@ -82,15 +75,6 @@ pub const METHODS: [Method; 8] = methods! {
     "policies" Read read::policies,
     "counts" Read read::counts,
 };
-
-fn run<I: Decode, O: Encode>(
-    context: &mut dyn ClassContext,
-    input: Bytes,
-    code: fn(&mut dyn ClassContext, I) -> Result<O, ClassError>,
-) -> Result<Bytes, ClassError> {
-    let input = I::from_bytes(input).map_err(|e| ClassError::Invalid(e.to_string()))?;
-    Ok(code(context, input)?.to_bytes())
-}
 
 /// The number of the identity object that knows this account.
 pub fn shard_of(account: &str) -> u32 {
@@ -134,6 +118,12 @@ fn policy_key(account: &str, name: &str) -> Bytes {
     key_in(b'p', &[account, &lower(name)])
 }
 
+/// The name of the managed policy of this account that an ARN means; `None` for one that is not the account's.
+fn own_policy<'a>(account: &str, arn: &'a str) -> Option<&'a str> {
+    let own = arn.contains(&format!(":{account}:policy/"));
+    own.then(|| arn.rsplit('/').next().unwrap_or_default())
+}
+
 /// The first key behind all that begin with `prefix`, whose last byte is 0.
 fn behind(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
@@ -141,17 +131,6 @@ fn behind(prefix: &[u8]) -> Vec<u8> {
         *last += 1;
     }
     end
-}
-
-fn stored<T: Decode>(value: Bytes) -> Result<T, ClassError> {
-    T::from_bytes(value).map_err(|e| ClassError::Damaged(e.to_string()))
-}
-
-fn stored_at<T: Decode>(
-    context: &mut dyn ClassContext,
-    key: &[u8],
-) -> Result<Option<T>, ClassError> {
-    context.omap_value(key)?.map(stored).transpose()
 }
 
 #[cfg(test)]

@@ -197,13 +197,36 @@ pub struct ObjectInfo {
     pub keeper: u8,
 }
 
-crate::codec_versioned!(ObjectInfo, 2, 1 {
+// Version 2 added `keeper`.
+crate::codec_versioned!(ObjectInfo, 2, by compat {
     version, user_version, size, mtime, truncate_seq, truncate_size, has_omap, keeper since 2,
 });
+
+impl ObjectInfo {
+    /// Who does not know of keepers must not change an object that has one.
+    fn compat(&self) -> u8 {
+        if self.keeper == 0 { 1 } else { 2 }
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_knows_of_keepers_reads_what_has_one() {
+        let plain = ObjectInfo { size: 7, ..ObjectInfo::default() };
+        let kept = ObjectInfo { keeper: 3, ..plain };
+        for (info, compat) in [(&plain, 1), (&kept, 2)] {
+            let bytes = info.to_bytes();
+            assert_eq!((bytes[0], bytes[1]), (2, compat));
+            assert_eq!(ObjectInfo::from_bytes(bytes).as_ref(), Ok(info));
+        }
+        // As it was written before: a keeper that everybody might read.
+        let mut before = kept.to_bytes().to_vec();
+        before[1] = 1;
+        assert_eq!(ObjectInfo::from_bytes(before.into()), Ok(kept));
+    }
 
     #[test]
     fn sort_key_orders_as_names_do() {

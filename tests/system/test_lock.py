@@ -1,4 +1,7 @@
-"""Object lock below the gateway: no call, of any kind, takes away the bytes of what is locked."""
+"""Object lock below the gateway: no call of a gateway and no command of `store` takes away what is locked.
+
+Not tried, because nothing forbids it: a program that calls the class methods of a split by itself, and lies in them
+(gateway/docs/s3.md, "Below the gateway")."""
 
 import datetime
 import os

@@ -317,7 +317,7 @@ pub struct List {
     pub delimiter: Bytes,
     /// Only keys from this one on (included).
     pub from: Bytes,
-    /// At most so many items.
+    /// At most so many items; fewer come where they are long.
     pub max: u32,
 }
 crate::codec_struct!(List { prefix, delimiter, from, max });

@@ -8,7 +8,8 @@
 //! whatever two workers do at once is harmless, because each step is conditional.
 
 use super::index::{
-    REMOVED_ITEMS_MAX, allowed, head, open_head, remove_object, remove_version, store_head,
+    REMOVED_ITEMS_MAX, allowed, change_bytes, head, open_head, remove_object, remove_version,
+    store_head,
 };
 use super::locks::lock_clock;
 use super::versions::{current, detail, find, newest_kept, version_range};
@@ -56,15 +57,21 @@ pub(super) fn due(
     let pairs = context.omap_range(&from, &until, max)?;
     let next = (pairs.len() == max).then(|| pairs[max - 1].0.clone());
     let mut page = DuePage { items: Vec::with_capacity(pairs.len()), next };
+    let (mut reply, mut looked_at) = (Reply::default(), None);
     for (whole, _) in pairs {
         let damaged = || ClassError::Damaged("the key of an expiry".into());
         let key = whole.get(10..).map(|_| whole.slice(10..)).ok_or_else(damaged)?;
-        if !head.shows(&key) {
-            continue;
+        if head.shows(&key) {
+            let value = context.omap_value(&key_in(b'e', &key))?;
+            let value =
+                value.ok_or_else(|| ClassError::Damaged("what expires is not there".into()))?;
+            if !reply.takes(key.len() + value.len()) {
+                page.next = looked_at;
+                break;
+            }
+            page.items.push((key, stored(value)?));
         }
-        let entry = current(context, &key)?
-            .ok_or_else(|| ClassError::Damaged("what expires is not there".into()))?;
-        page.items.push((key, entry));
+        looked_at = Some(whole);
     }
     Ok(Answer(Ok(page)))
 }
@@ -77,11 +84,16 @@ pub(super) fn retire(
     let mut changed = head.adopt(&input.settings);
     let items = input.items.into_iter().take(REMOVED_ITEMS_MAX);
     let remove = Remove { now_ms: input.now_ms, owner: input.owner, ..Remove::default() };
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut reply) = (Vec::new(), Reply::default());
     for item in items {
-        let outcome = retire_one(context, &mut head, &remove, item)?;
-        changed |= outcome.is_ok();
-        outcomes.push(Answer(outcome));
+        let notes = item.notes.clone();
+        let outcome = Answer(retire_one(context, &mut head, &remove, item)?);
+        changed |= outcome.0.is_ok();
+        let goes_on = reply.goes_on_after(change_bytes(&outcome, notes.as_ref()));
+        outcomes.push(outcome);
+        if !goes_on {
+            break;
+        }
     }
     if changed {
         store_head(context, &head);

@@ -32,10 +32,10 @@ pub(super) fn record(
     key: &[u8],
     entry: &Entry,
     marker: bool,
-) {
-    let Some(notes) = notes else { return };
+) -> Result<(), ClassError> {
+    let Some(notes) = notes else { return Ok(()) };
     for notice in notes.notices.iter().filter(|notice| notice.marker == marker) {
-        head.event += 1;
+        head.event = next_number(head.event)?;
         head.events += 1;
         let record = EventRecord {
             key: Bytes::copy_from_slice(key),
@@ -48,6 +48,7 @@ pub(super) fn record(
         };
         context.set_omap(event_key(head.event), record.to_bytes());
     }
+    Ok(())
 }
 
 pub(super) fn events(
@@ -57,8 +58,11 @@ pub(super) fn events(
     allowed!(open_head(context)?);
     let from = event_key(input.after.saturating_add(1));
     let max = (input.max as usize).min(EVENTS_PER_REPLY);
-    let mut found = Vec::new();
+    let (mut found, mut reply) = (Vec::new(), Reply::default());
     for (key, value) in context.omap_range(&from, &space_end(b'q'), max)? {
+        if !reply.takes(value.len()) {
+            break;
+        }
         let number = key.get(2..).and_then(|number| number.try_into().ok());
         let number = number.ok_or_else(|| ClassError::Damaged("the key of an event".into()))?;
         found.push((u64::from_be_bytes(number), stored(value)?));

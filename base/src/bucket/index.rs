@@ -55,6 +55,7 @@ pub(super) fn init(
             }
         }
         None => {
+            check_settings(&input.settings)?;
             context.create();
             let (bucket, settings) = (input.bucket, input.settings);
             store_head(context, &ShardHead { bucket, settings, ..ShardHead::default() });
@@ -161,6 +162,7 @@ pub(super) fn put(
     context: &mut dyn ClassContext,
     input: Put,
 ) -> Result<Answer<Committed>, ClassError> {
+    check_body(&input.detail)?;
     let mut head = allowed!(head_for(context, &input.key)?);
     head.adopt(&input.settings);
     let mut new = NewVersion { key: &input.key, entry: input.entry, now_ms: input.now_ms };
@@ -172,6 +174,18 @@ pub(super) fn put(
         allowed!(take_intent(context, data)?);
     }
     Ok(Answer(Ok(new.commit(context, &mut head, place, input.detail, input.notes.as_ref())?)))
+}
+
+/// A body that is put names its data itself. A manifest that is kept apart is of one version, and goes with it: who
+/// named that of another one could have it removed.
+fn check_body(detail: &Bytes) -> Result<(), ClassError> {
+    let detail = Detail::from_bytes(detail.clone());
+    match detail.map_err(|e| ClassError::Invalid(e.to_string()))?.body {
+        Body::Striped { manifest } if manifest.apart => {
+            Err(ClassError::Invalid("a manifest that is kept apart is not put".into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A version on its way to be the newest of its key.
@@ -243,10 +257,10 @@ impl NewVersion<'_> {
         let Place { present, replaced } = place;
         make_room(context, head, self.key, present.as_ref(), replaced.as_ref(), self.now_ms)?;
         self.entry.delete_marker = false;
-        number(head, &mut self.entry);
+        number(head, &mut self.entry)?;
         store_current(context, head, self.key, &self.entry);
         context.set_omap(detail_key(self.key, self.entry.sequence), detail);
-        events::record(context, head, notes, self.key, &self.entry, false);
+        events::record(context, head, notes, self.key, &self.entry, false)?;
         store_head(context, head);
         Ok(Committed { entry: self.entry, replaced: replaced.map(|old| old.entry) })
     }
@@ -255,13 +269,21 @@ impl NewVersion<'_> {
 /// Most objects that one `remove` lets go.
 pub(super) const REMOVED_ITEMS_MAX: usize = 100;
 
+/// Bytes of what became of an item, with those of its events: what one call changes is bounded as what it answers.
+pub(super) fn change_bytes(outcome: &Answer<Removed>, notes: Option<&Notes>) -> usize {
+    let events = notes.map_or(0, |notes| notes.notices.len());
+    outcome.to_bytes().len().saturating_mul(1 + events)
+}
+
 pub(super) fn remove(
     context: &mut dyn ClassContext,
     input: Remove,
 ) -> Result<Answer<Vec<Answer<Removed>>>, ClassError> {
     let mut head = allowed!(open_head(context)?);
     let mut changed = head.adopt(&input.settings);
+    let held = head.amounts();
     let mut outcomes = Vec::with_capacity(input.items.len().min(REMOVED_ITEMS_MAX));
+    let mut reply = Reply::default();
     for item in input.items.iter().take(REMOVED_ITEMS_MAX) {
         if let Err(refusal) = head.check_key(&item.key) {
             outcomes.push(Answer(Err(refusal)));
@@ -272,9 +294,14 @@ pub(super) fn remove(
             None => remove_object(context, &mut head, &input, item)?,
         };
         changed |= outcome.as_ref().is_ok_and(|removed| *removed != Removed::default());
-        outcomes.push(Answer(outcome));
+        let outcome = Answer(outcome);
+        let goes_on = reply.goes_on_after(change_bytes(&outcome, item.notes.as_ref()));
+        outcomes.push(outcome);
+        if !goes_on {
+            break;
+        }
     }
-    if changed {
+    if changed || head.amounts() != held {
         store_head(context, &head);
     }
     Ok(Answer(Ok(outcomes)))
@@ -308,22 +335,23 @@ pub(super) fn remove_object(
     }
     make_room(context, head, key, present.as_ref(), replaced.as_ref(), input.now_ms)?;
     let mut removed = Removed { entry: replaced.map(|old| old.entry), marker: None };
+    // It is gone, or is under `v/` by now.
+    if present.is_some() {
+        context.remove_omap(&key_in(b'e', key));
+    }
     if head.settings.versioning != Versioning::Off {
-        if present.is_some() {
-            context.remove_omap(&key_in(b'e', key));
-        }
         let mut marker = Entry {
             delete_marker: true,
             modified_ms: input.now_ms,
             owner: input.owner.clone(),
             ..Entry::default()
         };
-        number(head, &mut marker);
+        number(head, &mut marker)?;
         keep(context, head, key, &marker);
-        events::record(context, head, item.notes.as_ref(), key, &marker, true);
+        events::record(context, head, item.notes.as_ref(), key, &marker, true)?;
         removed.marker = Some(marker);
     } else if let Some(entry) = &removed.entry {
-        events::record(context, head, item.notes.as_ref(), key, entry, false);
+        events::record(context, head, item.notes.as_ref(), key, entry, false)?;
     }
     Ok(Ok(removed))
 }
@@ -351,6 +379,6 @@ pub(super) fn remove_version(
     erase(context, head, &item.key, &located, input.now_ms)?;
     promote(context, head, &item.key)?;
     let notes = item.notes.as_ref();
-    events::record(context, head, notes, &item.key, &located.entry, false);
+    events::record(context, head, notes, &item.key, &located.entry, false)?;
     Ok(Ok(Removed { entry: Some(located.entry), marker: None }))
 }

@@ -258,6 +258,11 @@ impl ShardHead {
         self.lineage.as_ref().map_or(Ok(()), |lineage| lineage.check(key))
     }
 
+    /// Whether the key is this shard's once it is filled.
+    pub(super) fn will_have(&self, key: &[u8]) -> bool {
+        self.lineage.as_ref().is_none_or(|l| covers(l.roots, l.shard, l.depth, key))
+    }
+
     /// Whether a listing of the shard shows the key.
     pub(super) fn shows(&self, key: &[u8]) -> bool {
         self.check_key(key).is_ok()

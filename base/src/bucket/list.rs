@@ -3,9 +3,6 @@
 use super::index::{allowed, open_head};
 use super::*;
 
-/// What a listing costs on the way besides its entry: a guess that bounds a reply.
-pub(super) const ITEM_BYTES: usize = 96;
-
 /// The common prefix that a key is rolled up to, if it is.
 pub(super) fn rolled_up<'k>(key: &'k [u8], prefix: &[u8], delimiter: &[u8]) -> Option<&'k [u8]> {
     if delimiter.is_empty() {
@@ -27,7 +24,7 @@ pub(super) fn list(
     };
     let mut from = key_in(b'e', &input.from.clone().max(input.prefix.clone()));
     let mut page = Page::default();
-    let mut bytes = 0;
+    let mut reply = Reply::default();
     'batches: loop {
         let wanted = (input.max as usize - page.items.len()).saturating_add(1).min(BATCH);
         let batch = context.omap_range(&from, &until, wanted)?;
@@ -42,13 +39,14 @@ pub(super) fn list(
                 from = key_in(b'e', &[&key[..], &[0]].concat());
                 continue;
             }
-            if page.items.len() >= input.max as usize || bytes > REPLY_BYTES_MAX {
+            let common = rolled_up(&key, &input.prefix, &input.delimiter);
+            let bytes = common.map_or(key.len() + value.len(), <[u8]>::len);
+            if page.items.len() >= input.max as usize || !reply.takes(bytes) {
                 page.next = Some(key);
                 return Ok(Answer(Ok(page)));
             }
             from = key_in(b'e', &[&key[..], &[0]].concat());
-            bytes += key.len() + ITEM_BYTES;
-            if let Some(common) = rolled_up(&key, &input.prefix, &input.delimiter) {
+            if let Some(common) = common {
                 let prefix = key.slice(..common.len());
                 // A prefix of nothing but 0xff has nothing behind it.
                 let Some(bound) = after_prefix(common) else {

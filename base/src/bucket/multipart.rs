@@ -66,11 +66,20 @@ pub(super) fn upload(
     if !head.settings.lock && !input.upload.lock.is_none() {
         return Ok(Answer(Err(Refusal::NoLock {})));
     }
+    check_id(context, &input.id)?;
     if newer {
         store_head(context, &head);
     }
     context.set_omap(upload_key(&input.key, &input.id), input.upload.to_bytes());
     Ok(Answer(Ok(Nothing {})))
+}
+
+/// An id is of one upload for ever: the manifest that is kept apart under it is never another one's.
+fn check_id(context: &mut dyn ClassContext, id: &WriteId) -> Result<(), ClassError> {
+    match context.omap_value(&manifest_key(id))? {
+        None => Ok(()),
+        Some(_) => Err(ClassError::Invalid("an upload under the id of an object".into())),
+    }
 }
 
 pub(super) fn part(
@@ -130,7 +139,7 @@ pub(super) fn uploads(
         }
     };
     let mut page = UploadPage::default();
-    let mut bytes = 0;
+    let mut reply = Reply::default();
     loop {
         let batch = context.omap_range(&from, &until, BATCH)?;
         let last = batch.len() < BATCH;
@@ -146,11 +155,10 @@ pub(super) fn uploads(
                 from = Bytes::from([&whole[..], &[0]].concat());
                 continue;
             }
-            if page.items.len() >= input.max as usize || bytes > REPLY_BYTES_MAX {
+            if page.items.len() >= input.max as usize || !reply.takes(whole.len() + value.len()) {
                 page.more = true;
                 return Ok(Answer(Ok(page)));
             }
-            bytes += whole.len() + value.len();
             from = Bytes::from([&whole[..], &[0]].concat());
             if let Some(common) = rolled_up(&key, &input.prefix, &input.delimiter) {
                 let prefix = key.slice(..common.len());
@@ -189,7 +197,7 @@ pub(super) fn complete(
     let (from, until) = part_range(&input.id);
     context.remove_omap_range(&from, &until);
     discard_runs(context, input.now_ms, &unused);
-    let detail = keep_apart(context, detail, input.detail);
+    let detail = keep_apart(context, detail, input.detail)?;
     Ok(Answer(Ok(new.commit(context, &mut head, place, detail, input.notes.as_ref())?)))
 }
 
@@ -197,17 +205,22 @@ pub(super) fn complete(
 const PARTS_BESIDE_MAX: usize = 64;
 
 /// Stores the manifest of a detail apart if it is large. Returns what to store as the detail.
-fn keep_apart(context: &mut dyn ClassContext, mut detail: Detail, encoded: Bytes) -> Bytes {
-    match &mut detail.body {
+fn keep_apart(
+    context: &mut dyn ClassContext,
+    mut detail: Detail,
+    encoded: Bytes,
+) -> Result<Bytes, ClassError> {
+    Ok(match &mut detail.body {
         Body::Striped { manifest } if manifest.parts.len() > PARTS_BESIDE_MAX => {
             let (id, stripe_bytes) = (manifest.id, manifest.stripe_bytes);
             let stub = Manifest { id, stripe_bytes, apart: true, ..Manifest::default() };
             let whole = std::mem::replace(manifest, stub);
+            check_id(context, &id)?;
             context.set_omap(manifest_key(&id), whole.to_bytes());
             detail.to_bytes()
         }
         _ => encoded,
-    }
+    })
 }
 
 /// Checks that every part of the manifest is still the part that is stored; returns the detail, and the

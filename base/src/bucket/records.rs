@@ -1,6 +1,7 @@
 //! What is stored: the records behind a bucket. All are versioned structs or parts of one; see the
 //! codec's rules for how they may grow.
 
+use super::NUMBER_MAX;
 use super::acl::Acl;
 use super::layout::Lineage;
 use crate::codec::{Decode, DecodeError, Encode, Reader, Writer};
@@ -398,7 +399,7 @@ pub struct Intent {
     pub data: DataRef,
     /// When the writer was last known to be at it, in ms since 1970.
     pub alive_ms: u64,
-    /// For which key: for people who look.
+    /// For which key: whose shard has the intent, and hands it on with the key.
     pub key: Bytes,
 }
 crate::codec_versioned!(Intent, 1, 1 { data, alive_ms, key });
@@ -534,11 +535,16 @@ impl ShardHead {
         }
     }
 
-    /// Takes newer settings in. Whether they were newer.
+    /// Takes newer settings in. Whether they were newer. Who brings them need not be believed: what a bucket never
+    /// takes back (its lock, and that it has versions) a shard does not forget.
     pub(super) fn adopt(&mut self, settings: &ObjectSettings) -> bool {
-        let newer = settings.revision > self.settings.revision;
+        let newer = settings.revision > self.settings.revision && settings.revision <= NUMBER_MAX;
         if newer {
-            self.settings.clone_from(settings);
+            let old = std::mem::replace(&mut self.settings, settings.clone());
+            self.settings.lock |= old.lock;
+            if self.settings.versioning == Versioning::Off {
+                self.settings.versioning = old.versioning;
+            }
         }
         newer
     }

@@ -29,6 +29,7 @@ pub(super) fn create(
     input: CreateBucket,
 ) -> Result<Created, ClassError> {
     let record = input.record;
+    check_settings(&record.settings)?;
     if let Some(record) = record_of(context, &record.name)? {
         return Ok(Created::Present { record });
     }
@@ -104,7 +105,7 @@ pub(super) fn configure(
             settings.retention = retention;
         }
     }
-    settings.revision += 1;
+    settings.revision = next_number(settings.revision)?;
     context.set_omap(key_in(b'b', record.name.as_bytes()), record.to_bytes());
     Ok(Answer(Ok(record)))
 }
@@ -215,19 +216,18 @@ pub(super) fn list(
     let more = pairs.len() > max;
     pairs.truncate(max);
     let mut buckets = Vec::with_capacity(pairs.len());
-    let mut bytes = 0;
+    let mut reply = Reply::default();
     for (key, value) in pairs {
-        // Records with documents are long; one is always given.
-        if bytes > REPLY_BYTES_MAX {
-            return Ok(BucketPage { buckets, more: true });
-        }
         let value = match input.owner {
             None => value,
             Some(_) => context
                 .omap_value(&key_in(b'b', &key[base.len()..]))?
                 .ok_or_else(|| ClassError::Damaged("an owner's bucket has no record".into()))?,
         };
-        bytes += value.len();
+        // Records with documents are long.
+        if !reply.takes(value.len()) {
+            return Ok(BucketPage { buckets, more: true });
+        }
         buckets.push(stored(value)?);
     }
     Ok(BucketPage { buckets, more })

@@ -8,7 +8,10 @@
 //!    keys is its own. What is there of them does not change any more.
 //! 2. `carry` reads the page and `take` brings it to the new shard. The part that completes it also moves the new
 //!    shard's bound: in one transaction all of the page's keys become its own.
-//! 3. `pass` lets the page go (the caller has seen that it was taken) and sets the next one out.
+//! 3. `pass` lets the page go (the caller has seen that it was taken), and, asked again, sets the next one out.
+//!
+//! A full cluster, or a pool over its quota, sets no page out. What is out is brought there all the same
+//! ([`ends_a_move`](crate::class::ends_a_move)): else its keys would be nobody's until there is room.
 //!
 //! Why a key is never absent, double or of two shards: whose it is depends on two bounds that only grow. The giving
 //! shard has it until its bound passes the key; the new shard has it once its own bound does; and the second bound
@@ -34,35 +37,13 @@
 //! records of them: what was walked there counts as walked here, and what was not, is walked.
 //!
 //! A page has at most [`PAGE_KEYS_MAX`] keys, or one; what is read and removed at a time is bounded by
-//! [`LOAD_BYTES`].
+//! `LOAD_BYTES` (`pages`).
 
 use super::index::{allowed, head, manifest_key, open_head, store_head};
-use super::multipart::{escaped, part_range, unescaped};
-use super::versions::{detail_key, parse_version_key};
 use super::*;
-use std::collections::BTreeSet;
+use pages::{Place, moved_key, page_end, records};
 
-/// Records of one space that are looked at to find a page.
-const PAGE_RECORDS_MAX: usize = 1024;
-
-/// A part of a page stops growing at about this many bytes; with the largest record it fits a message.
-const LOAD_BYTES: usize = 128 << 10;
-
-/// A place in a page.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Place {
-    /// Behind what belongs to this omap key.
-    anchor: Bytes,
-    /// Not behind all of it: behind this part of the upload.
-    part: Bytes,
-}
-crate::codec_struct!(Place { anchor, part });
-
-/// The spaces whose records say to which key they belong; all others hang on these.
-const SPACES: [u8; 4] = [b'e', b'i', b'u', b'v'];
-
-/// The spaces of what moves.
-const MOVING: &[u8] = b"edvwnmupix";
+mod pages;
 
 pub(super) fn shape(
     context: &mut dyn ClassContext,
@@ -75,8 +56,12 @@ pub(super) fn sprout(
     context: &mut dyn ClassContext,
     input: Sprout,
 ) -> Result<Answer<Nothing>, ClassError> {
+    check_name(context, input.bucket, input.shard)?;
     if let Some(head) = head(context)? {
-        let same = head.bucket == input.bucket && !head.sealed;
+        let lineage = head.lineage.as_ref().map(|lineage| (lineage.roots, lineage.shard));
+        let same = head.bucket == input.bucket
+            && !head.sealed
+            && lineage == Some((input.roots, input.shard));
         return Ok(Answer(if same { Ok(Nothing {}) } else { Err(Refusal::NoBucket {}) }));
     }
     let lineage = Lineage {
@@ -86,6 +71,7 @@ pub(super) fn sprout(
         filling: Some(Filling::default()),
         ..Lineage::default()
     };
+    check_settings(&input.settings)?;
     context.create();
     let head = ShardHead {
         bucket: input.bucket,
@@ -102,10 +88,14 @@ pub(super) fn split(
     input: BeginSplit,
 ) -> Result<Answer<Nothing>, ClassError> {
     let mut head = allowed!(open_head(context)?);
+    check_name(context, head.bucket, input.shard)?;
     if child_of(input.roots, input.shard, input.depth).is_none() {
         return Err(ClassError::Invalid("a bucket cannot have that many shards".into()));
     }
     let (roots, shard) = (input.roots, input.shard);
+    if head.lineage.is_none() {
+        check_root(context, roots, shard)?;
+    }
     let root = || Lineage { roots, shard, ..Lineage::default() };
     let lineage = head.lineage.get_or_insert_with(root);
     if (lineage.roots, lineage.shard) != (roots, shard) {
@@ -121,6 +111,35 @@ pub(super) fn split(
     Ok(Answer(Ok(Nothing {})))
 }
 
+/// Refuses a shard of another bucket, or of another number, than the object's own name says.
+fn check_name(context: &dyn ClassContext, bucket: BucketId, shard: u32) -> Result<(), ClassError> {
+    let (bucket, shard) = (bucket.to_string(), shard.to_string());
+    let mut parts = context.name().split(|byte| *byte == b'.');
+    let same = parts.next() == Some(bucket.as_bytes())
+        && parts.next().is_some()
+        && parts.next() == Some(shard.as_bytes())
+        && parts.next().is_none();
+    match same {
+        true => Ok(()),
+        false => Err(ClassError::Invalid("a shard of another name".into())),
+    }
+}
+
+/// Refuses what is no root: of as many shards as are said, its keys would be others'.
+fn check_root(context: &mut dyn ClassContext, roots: u32, shard: u32) -> Result<(), ClassError> {
+    let mut is_root = shard < roots;
+    for space in [b'e', b'v'] {
+        for (whole, value) in context.omap_range(&key_in(space, b""), &space_end(space), BATCH)? {
+            let key = moved_key(&whole, &value)?;
+            is_root &= key.is_none_or(|key| covers(roots, shard, 0, &key));
+        }
+    }
+    match is_root {
+        true => Ok(()),
+        false => Err(ClassError::Invalid("a bucket that began with other shards".into())),
+    }
+}
+
 pub(super) fn pass(
     context: &mut dyn ClassContext,
     input: Pass,
@@ -128,27 +147,27 @@ pub(super) fn pass(
     let mut head = allowed!(open_head(context)?);
     let Some(mut lineage) = head.lineage.take() else { return Ok(Answer(Ok(Passed::Done {}))) };
     let Some(mut split) = lineage.split.clone() else { return Ok(Answer(Ok(Passed::Done {}))) };
-    let mut changed = false;
     if let Some(page) = split.page.clone()
         && input.taken.as_ref() == Some(&(lineage.depth, split.gone.clone()))
     {
-        changed = true;
         let more = let_go(context, &mut head, &mut lineage, &split, &page)?;
-        match page.until {
-            _ if more => {
-                head.lineage = Some(lineage);
-                store_head(context, &head);
-                return Ok(Answer(Ok(Passed::Again {})));
+        let answer = match page.until {
+            _ if more => Passed::Again {},
+            // A full cluster lets the page go, and sets no other one out that it could not take.
+            Some(until) => {
+                lineage.split = Some(Split { gone: until, page: None });
+                Passed::Again {}
             }
-            Some(until) => split = Split { gone: until, page: None },
             None => {
                 (lineage.depth, lineage.split) = (lineage.depth + 1, None);
-                head.lineage = Some(lineage);
-                store_head(context, &head);
-                return Ok(Answer(Ok(Passed::Done {})));
+                Passed::Done {}
             }
-        }
+        };
+        head.lineage = Some(lineage);
+        store_head(context, &head);
+        return Ok(Answer(Ok(answer)));
     }
+    let mut changed = false;
     let page = match split.page.clone() {
         Some(page) => page,
         None => {
@@ -211,14 +230,12 @@ pub(super) fn take(
     if filling.done || filling.below != input.from || filling.staged != input.at {
         return Ok(Answer(Ok(filling)));
     }
+    check_load(context, &head, &input)?;
     if filling.staged.is_empty() {
         (filling.page_from, filling.page) = (input.from, Amounts::default());
     }
     let load = input.load;
     for (key, value) in load.pairs {
-        if !key.first().is_some_and(|space| MOVING.contains(space)) {
-            return Err(ClassError::Invalid("a record that does not move".into()));
-        }
         if let Some(more) = amounts_of(&key, &value)? {
             count(&mut head, &more, u64::saturating_add);
             add(&mut filling.page, &more);
@@ -247,6 +264,47 @@ pub(super) fn take(
     Ok(Answer(Ok(filling)))
 }
 
+/// The spaces of what versions are made of.
+const OF_VERSIONS: &[u8] = b"edvwnm";
+
+/// Refuses what is in no page: records of keys that are not between its bounds or never this shard's, those that
+/// would take the place of a version, and versions whose manifest lies somewhere else. (That a page is the one that
+/// the giving shard set out, nobody can see from here.)
+fn check_load(
+    context: &mut dyn ClassContext,
+    head: &ShardHead,
+    input: &Take,
+) -> Result<(), ClassError> {
+    let refused = |why: &str| Err(ClassError::Invalid(why.into()));
+    if input.until.as_ref().is_some_and(|until| *until <= input.from) {
+        return refused("a page that ends where it begins");
+    }
+    if input.load.sequence.max(input.load.event) > NUMBER_MAX {
+        return refused("numbers that no shard has");
+    }
+    let pairs = &input.load.pairs;
+    for (whole, value) in pairs {
+        let key = moved_key(whole, value)?;
+        let within = |key: &Bytes| {
+            *key >= input.from && is_below(key, input.until.as_deref()) && head.will_have(key)
+        };
+        if !key.is_none_or(|key| within(&key)) {
+            return refused("a record of a key that the page has not got");
+        }
+        if OF_VERSIONS.contains(&whole[0]) && context.omap_value(whole)?.is_some() {
+            return refused("a record that is there already");
+        }
+        if let b'd' | b'w' = whole[0]
+            && let Body::Striped { manifest } = stored::<Detail>(value.clone())?.body
+            && manifest.apart
+            && !pairs.iter().any(|(whole, _)| *whole == manifest_key(&manifest.id))
+        {
+            return refused("a version without its manifest");
+        }
+    }
+    Ok(())
+}
+
 /// The chores that walk keys.
 fn walks(context: &mut dyn ClassContext) -> Result<Vec<(String, Chore)>, ClassError> {
     let mut found = Vec::new();
@@ -257,50 +315,6 @@ fn walks(context: &mut dyn ClassContext) -> Result<Vec<(String, Chore)>, ClassEr
         }
     }
     Ok(found)
-}
-
-/// The bound of the page that begins at `from`; `None` if it is the last.
-fn page_end(
-    context: &mut dyn ClassContext,
-    lineage: &Lineage,
-    from: &[u8],
-    max: u32,
-) -> Result<Option<Bytes>, ClassError> {
-    let max = max.clamp(1, PAGE_KEYS_MAX) as usize;
-    let mut until: Option<Bytes> = None;
-    let mut keys = BTreeSet::new();
-    // An intent without anything else of its key goes with the page around it.
-    for space in [b'e', b'u', b'v'] {
-        let start = space_start(space, from);
-        let read = context.omap_range(&start, &space_end(space), PAGE_RECORDS_MAX)?;
-        if read.len() == PAGE_RECORDS_MAX
-            && let Some((whole, _)) = read.last()
-        {
-            let bound = behind(&key_of(space, whole, &Bytes::new())?);
-            until = Some(lower(until, bound));
-        }
-        for (whole, value) in &read {
-            let key = key_of(space, whole, value)?;
-            if lineage.goes(&key) {
-                keys.insert(key);
-            }
-        }
-    }
-    Ok(match keys.iter().nth(max - 1) {
-        Some(last) if keys.len() > max => {
-            let bound = behind(last);
-            Some(lower(until, bound))
-        }
-        _ => until,
-    })
-}
-
-/// The lower of two bounds; none is above all.
-fn lower(until: Option<Bytes>, bound: Bytes) -> Bytes {
-    match until {
-        Some(until) => until.min(bound),
-        None => bound,
-    }
 }
 
 /// Removes as much of a page as one transaction may. Whether there is more.
@@ -349,196 +363,4 @@ fn add(sum: &mut Amounts, more: &Amounts) {
     sum.bytes = sum.bytes.saturating_add(more.bytes);
     sum.versions += more.versions;
     sum.version_bytes = sum.version_bytes.saturating_add(more.version_bytes);
-}
-
-/// The first key behind one.
-fn behind(key: &[u8]) -> Bytes {
-    [key, &[0]].concat().into()
-}
-
-/// The first omap key of a space that belongs to `key`, or sorts behind it.
-fn space_start(space: u8, key: &[u8]) -> Bytes {
-    match space {
-        b'e' => key_in(space, key),
-        // Not ordered by the objects' keys.
-        b'i' => key_in(space, b""),
-        _ => {
-            let open = escaped(key);
-            key_in(space, &open[..open.len() - 2])
-        }
-    }
-}
-
-/// The object's key that a record belongs to.
-fn key_of(space: u8, whole: &Bytes, value: &Bytes) -> Result<Bytes, ClassError> {
-    Ok(match space {
-        b'e' => whole.slice(2..),
-        b'v' => parse_version_key(whole)?.0,
-        b'i' => stored::<Intent>(value.clone())?.key,
-        _ => {
-            let damaged = || ClassError::Damaged("the key of an upload record".into());
-            let end = whole.len().checked_sub(18).filter(|end| *end >= 2).ok_or_else(damaged)?;
-            unescaped(&whole[2..end]).into()
-        }
-    })
-}
-
-/// Pairs on their way.
-#[derive(Default)]
-struct Pairs {
-    pairs: Vec<(Bytes, Bytes)>,
-    bytes: usize,
-}
-
-impl Pairs {
-    fn push(&mut self, key: Bytes, value: Bytes) {
-        self.bytes += key.len() + value.len();
-        self.pairs.push((key, value));
-    }
-
-    /// Takes a record along that is there.
-    fn fetch(&mut self, context: &mut dyn ClassContext, key: Bytes) -> Result<(), ClassError> {
-        if let Some(value) = context.omap_value(&key)? {
-            self.push(key, value);
-        }
-        Ok(())
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes >= LOAD_BYTES
-    }
-}
-
-/// Omap keys and values.
-type Records = Vec<(Bytes, Bytes)>;
-
-/// Records of a page from a place on, and where to go on. What belongs to a record comes before it or together
-/// with it: who removes them in this order finds the rest again.
-fn records(
-    context: &mut dyn ClassContext,
-    lineage: &Lineage,
-    from: &[u8],
-    page: &Handover,
-    at: Place,
-) -> Result<(Records, Option<Place>), ClassError> {
-    let mut found = Pairs::default();
-    for space in SPACES {
-        if at.anchor.first().is_some_and(|reached| space < *reached) {
-            continue;
-        }
-        let (mut next, mut part) = (space_start(space, from), Bytes::new());
-        if at.anchor.first() == Some(&space) {
-            part = at.part.clone();
-            next = if part.is_empty() { behind(&at.anchor) } else { at.anchor.clone() };
-        }
-        let end = match (&page.until, space) {
-            (Some(until), b'e' | b'u' | b'v') => space_start(space, until),
-            _ => Bytes::copy_from_slice(&space_end(space)),
-        };
-        loop {
-            let read = context.omap_range(&next, &end, BATCH)?;
-            let last = read.len() < BATCH;
-            for (anchor, value) in read {
-                next = behind(&anchor);
-                let key = key_of(space, &anchor, &value)?;
-                let within = &key[..] >= from && is_below(&key, page.until.as_deref());
-                if !within || !lineage.goes(&key) {
-                    continue;
-                }
-                let part = std::mem::take(&mut part);
-                let reached = with_record(context, &key, (&anchor, value), part, &mut found)?;
-                if reached.is_some() || found.is_full() {
-                    let part = reached.unwrap_or_default();
-                    return Ok((found.pairs, Some(Place { anchor, part })));
-                }
-            }
-            if last {
-                break;
-            }
-        }
-    }
-    Ok((found.pairs, None))
-}
-
-/// A record with what hangs on it. `Some` if only the parts of an upload up to this one are taken along.
-fn with_record(
-    context: &mut dyn ClassContext,
-    key: &[u8],
-    (anchor, value): (&Bytes, Bytes),
-    part: Bytes,
-    found: &mut Pairs,
-) -> Result<Option<Bytes>, ClassError> {
-    match anchor.first() {
-        Some(b'e' | b'v') => {
-            let entry: Entry = stored(value.clone())?;
-            with_version(context, key, anchor, &entry, found)?;
-        }
-        Some(b'u') => {
-            let mut id = WriteId::default();
-            id.0.copy_from_slice(&anchor[anchor.len() - 16..]);
-            if let Some(reached) = with_parts(context, &id, part, found)? {
-                return Ok(Some(reached));
-            }
-        }
-        _ => {}
-    }
-    found.push(anchor.clone(), value);
-    Ok(None)
-}
-
-fn with_version(
-    context: &mut dyn ClassContext,
-    key: &[u8],
-    anchor: &[u8],
-    entry: &Entry,
-    found: &mut Pairs,
-) -> Result<(), ClassError> {
-    if anchor[0] == b'v' && !entry.named {
-        found.fetch(context, key_in(b'n', key))?;
-    }
-    if anchor[0] == b'e' && entry.expires_ms > 0 {
-        found.fetch(context, chores::expiry_key(key, entry.expires_ms))?;
-    }
-    if entry.delete_marker {
-        return Ok(());
-    }
-    let place = detail_key(key, entry.sequence);
-    let detail = context
-        .omap_value(&place)?
-        .ok_or_else(|| ClassError::Damaged("an entry has no detail".into()))?;
-    if entry.striped
-        && let Body::Striped { manifest } = stored::<Detail>(detail.clone())?.body
-        && manifest.apart
-    {
-        found.fetch(context, manifest_key(&manifest.id))?;
-    }
-    found.push(place, detail);
-    Ok(())
-}
-
-/// The parts of an upload behind one of them. `Some` if there may be more behind this one.
-fn with_parts(
-    context: &mut dyn ClassContext,
-    id: &WriteId,
-    after: Bytes,
-    found: &mut Pairs,
-) -> Result<Option<Bytes>, ClassError> {
-    let (mut from, until) = part_range(id);
-    if !after.is_empty() {
-        from = behind(&after);
-    }
-    loop {
-        let read = context.omap_range(&from, &until, BATCH)?;
-        let last = read.len() < BATCH;
-        for (key, value) in read {
-            from = behind(&key);
-            found.push(key.clone(), value);
-            if found.is_full() {
-                return Ok(Some(key));
-            }
-        }
-        if last {
-            return Ok(None);
-        }
-    }
 }

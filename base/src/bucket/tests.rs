@@ -2,12 +2,14 @@
 //! of data is named exactly once.
 
 use super::*;
-use crate::class::{self, memory::MemoryObject};
+use crate::class::{self, MethodKind, memory::MemoryObject};
 use std::collections::BTreeSet;
 
 mod body;
 mod chores;
 mod journal;
+mod pages;
+mod raw;
 mod split;
 mod versions;
 
@@ -15,7 +17,16 @@ struct Shard(MemoryObject);
 
 impl Shard {
     fn new() -> Self {
-        let mut shard = Shard(MemoryObject::default());
+        Shard::named(0)
+    }
+
+    /// The shard of a number, with nothing in it.
+    fn absent(shard: u32) -> Self {
+        Shard(MemoryObject { name: shard_name(BUCKET, 0, shard).into(), ..MemoryObject::default() })
+    }
+
+    fn named(shard: u32) -> Self {
+        let mut shard = Shard::absent(shard);
         let init = Init { bucket: BUCKET, ..Init::default() };
         let made: Answer<Nothing> = shard.call("init", &init);
         assert_eq!(made, Answer(Ok(Nothing {})));

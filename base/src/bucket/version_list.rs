@@ -2,11 +2,19 @@
 //! of a key the entry under `e/` is the newest.
 
 use super::index::{allowed, open_head};
-use super::list::{ITEM_BYTES, rolled_up};
+use super::list::rolled_up;
 use super::multipart::escaped;
 use super::versions::{current, find, parse_version_key, version_range};
 use super::*;
 use std::collections::VecDeque;
+
+/// A version as it was read.
+struct Line {
+    key: Bytes,
+    entry: Entry,
+    /// Bytes of the record.
+    bytes: usize,
+}
 
 /// One of the two spaces, read in batches.
 struct Space {
@@ -14,7 +22,7 @@ struct Space {
     /// Where the next batch begins; `None` when all is read.
     from: Option<Bytes>,
     /// What is read and not yet taken.
-    read: VecDeque<(Bytes, Entry)>,
+    read: VecDeque<Line>,
 }
 
 impl Space {
@@ -37,7 +45,7 @@ impl Space {
 
     /// Goes on at `key`; what is before it is passed over.
     fn skip_to(&mut self, key: &[u8]) {
-        while self.read.front().is_some_and(|(name, _)| name[..] < *key) {
+        while self.read.front().is_some_and(|line| line.key[..] < *key) {
             self.read.pop_front();
         }
         if self.read.is_empty()
@@ -48,10 +56,7 @@ impl Space {
         }
     }
 
-    fn front(
-        &mut self,
-        context: &mut dyn ClassContext,
-    ) -> Result<Option<&(Bytes, Entry)>, ClassError> {
+    fn front(&mut self, context: &mut dyn ClassContext) -> Result<Option<&Line>, ClassError> {
         if self.read.is_empty()
             && let Some(from) = self.from.take()
         {
@@ -64,7 +69,8 @@ impl Space {
                     b'v' => parse_version_key(&whole)?.0,
                     _ => whole.slice(2..),
                 };
-                self.read.push_back((key, stored(value)?));
+                let bytes = value.len();
+                self.read.push_back(Line { key, entry: stored(value)?, bytes });
             }
         }
         Ok(self.read.front())
@@ -76,9 +82,9 @@ fn next(
     context: &mut dyn ClassContext,
     current: &mut Space,
     kept: &mut Space,
-) -> Result<Option<(Bytes, Entry)>, ClassError> {
-    let of_current = current.front(context)?.map(|(key, _)| key.clone());
-    let of_kept = kept.front(context)?.map(|(key, _)| key);
+) -> Result<Option<Line>, ClassError> {
+    let of_current = current.front(context)?.map(|line| line.key.clone());
+    let of_kept = kept.front(context)?.map(|line| &line.key);
     let from_current = match (&of_current, of_kept) {
         (Some(current), Some(kept)) => current <= kept,
         (current, _) => current.is_some(),
@@ -135,8 +141,8 @@ pub(super) fn versions(
     let mut passed = has_newer(context, &start, below)?.then(|| start.clone());
     let mut page = VersionPage::default();
     let mut place = input.from;
-    let mut bytes = 0;
-    while let Some((key, entry)) = next(context, &mut current, &mut kept)? {
+    let mut reply = Reply::default();
+    while let Some(Line { key, entry, bytes }) = next(context, &mut current, &mut kept)? {
         if !key.starts_with(&input.prefix) {
             break;
         }
@@ -146,12 +152,13 @@ pub(super) fn versions(
         if key == start && below.is_some_and(|below| entry.sequence >= below) {
             continue;
         }
-        if page.items.len() >= input.max as usize || bytes > REPLY_BYTES_MAX {
+        let common = rolled_up(&key, &input.prefix, &input.delimiter);
+        let bytes = common.map_or(key.len() + bytes, <[u8]>::len);
+        if page.items.len() >= input.max as usize || !reply.takes(bytes) {
             page.next = Some(place);
             break;
         }
-        bytes += key.len() + ITEM_BYTES;
-        if let Some(common) = rolled_up(&key, &input.prefix, &input.delimiter) {
+        if let Some(common) = common {
             page.items.push(VersionItem::Prefix { prefix: key.slice(..common.len()) });
             // A prefix of nothing but 0xff has nothing behind it.
             let Some(bound) = after_prefix(common) else { break };

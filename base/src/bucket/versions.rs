@@ -174,13 +174,14 @@ pub(super) fn make_room(
 }
 
 /// Gives a new version its number and, where the bucket has them, its id.
-pub(super) fn number(head: &mut ShardHead, entry: &mut Entry) {
+pub(super) fn number(head: &mut ShardHead, entry: &mut Entry) -> Result<(), ClassError> {
     (entry.sequence, entry.named) = (0, false);
     if head.settings.versioning != Versioning::Off {
-        head.sequence += 1;
+        head.sequence = next_number(head.sequence)?;
         entry.sequence = head.sequence;
         entry.named = head.settings.versioning == Versioning::Enabled;
     }
+    Ok(())
 }
 
 /// Stores an entry under `e/`.

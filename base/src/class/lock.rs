@@ -255,6 +255,9 @@ mod tests {
     }
 
     impl ClassContext for Bench {
+        fn name(&self) -> &[u8] {
+            self.object.name()
+        }
         fn exists(&self) -> bool {
             self.object.exists()
         }

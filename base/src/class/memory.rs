@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 /// One object's attributes and omap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryObject {
+    /// Its name.
+    pub name: Bytes,
     /// Whether the object exists; what an absent object holds is empty.
     pub exists: bool,
     /// Extended attributes.
@@ -19,6 +21,10 @@ pub struct MemoryObject {
 }
 
 impl ClassContext for MemoryObject {
+    fn name(&self) -> &[u8] {
+        &self.name
+    }
+
     fn exists(&self) -> bool {
         self.exists
     }
@@ -32,7 +38,8 @@ impl ClassContext for MemoryObject {
     }
 
     fn remove(&mut self) {
-        *self = MemoryObject { now: self.now, ..MemoryObject::default() };
+        let name = std::mem::take(&mut self.name);
+        *self = MemoryObject { name, now: self.now, ..MemoryObject::default() };
     }
 
     fn xattr(&mut self, name: &str) -> Result<Option<Bytes>, ClassError> {

@@ -1,6 +1,6 @@
 //! The changes of an account. Each looks at all that it depends on before it changes the first thing.
 
-use super::read::count;
+use super::read::{count, policy_bytes};
 use super::*;
 
 type Done<T> = Result<Result<T, Refusal>, ClassError>;
@@ -116,6 +116,12 @@ fn create(context: &mut dyn ClassContext, at: &str, kind: Kind, entity: Entity) 
     if entity.name.is_empty() {
         return Err(ClassError::Invalid("an entity without a name".into()));
     }
+    let Entity { inline, attached, keys, groups, .. } = &entity;
+    if !(inline.is_empty() && attached.is_empty() && keys.is_empty() && groups.is_empty()) {
+        return Err(ClassError::Invalid(
+            "an entity begins without policies, keys and groups".into(),
+        ));
+    }
     if context.omap_value(&entity_key(at, kind, &entity.name))?.is_some() {
         return present(word(kind), &entity.name);
     }
@@ -134,6 +140,9 @@ fn update(
     new_name: Option<String>,
     apply: impl FnOnce(&mut Entity),
 ) -> Done<()> {
+    if name.is_empty() || new_name.as_ref().is_some_and(String::is_empty) {
+        return Err(ClassError::Invalid("an entity without a name".into()));
+    }
     let mut entity = there!(find(context, at, kind, name));
     apply(&mut entity);
     let old_name = entity.name.clone();
@@ -177,9 +186,14 @@ fn rename(
             if members.len() > MEMBERS_MAX {
                 return limit(format!("A group of more than {MEMBERS_MAX} keeps its name."));
             }
+            // A refusal must find nothing written.
+            let mut users = Vec::with_capacity(members.len());
             for (key, _) in members {
                 let user = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
-                let mut member = there!(find(context, at, Kind::User {}, &user));
+                let member = there!(find(context, at, Kind::User {}, &user));
+                users.push((key, user, member));
+            }
+            for (key, user, mut member) in users {
                 member.groups.remove(&old);
                 member.groups.insert(new.clone());
                 keep(context, at, Kind::User {}, &member);
@@ -235,8 +249,25 @@ fn put_inline(
             word(kind)
         ));
     }
+    there!(check_policies(context, at, kind, &entity));
     keep(context, at, kind, &entity);
     Ok(Ok(()))
+}
+
+/// Refuses policies of an entity that are too long together.
+fn check_policies(
+    context: &mut dyn ClassContext,
+    at: &str,
+    kind: Kind,
+    entity: &Entity,
+) -> Done<()> {
+    match policy_bytes(context, at, entity)? > POLICIES_BYTES_MAX {
+        true => limit(format!(
+            "All policies of a {} together have at most {POLICIES_BYTES_MAX} bytes.",
+            word(kind)
+        )),
+        false => Ok(Ok(())),
+    }
 }
 
 fn delete_inline(
@@ -280,6 +311,7 @@ fn attach(
     if entity.attached.len() > ATTACHED_MAX {
         return limit(format!("At most {ATTACHED_MAX} policies can be attached."));
     }
+    there!(check_policies(context, at, kind, &entity));
     if let Some(mut policy) = policy {
         policy.attachments = policy.attachments.saturating_add(1);
         context.set_omap(policy_key(at, &policy.name), policy.to_bytes());

@@ -46,19 +46,40 @@ fn bundled(
         documents.extend(group.inline.into_values());
         attached.extend(group.attached);
     }
-    let own = format!(":{account}:policy/");
     let mut foreign = Vec::new();
     for arn in attached {
-        if !arn.contains(&own) {
-            foreign.push(arn);
-            continue;
+        match own_policy(account, &arn) {
+            Some(name) => documents.push(document(context, account, name)?),
+            None => foreign.push(arn),
         }
-        let name = arn.rsplit('/').next().unwrap_or_default();
-        let policy: Option<ManagedPolicy> = stored_at(context, &policy_key(account, name))?;
-        let policy = policy.ok_or_else(|| ClassError::Damaged("no such policy".into()))?;
-        documents.push(policy.document);
     }
     Ok(Bundle { entity, documents, foreign })
+}
+
+/// The document of a managed policy that something is attached to.
+fn document(
+    context: &mut dyn ClassContext,
+    account: &str,
+    name: &str,
+) -> Result<String, ClassError> {
+    let policy: Option<ManagedPolicy> = stored_at(context, &policy_key(account, name))?;
+    Ok(policy.ok_or_else(|| ClassError::Damaged("no such policy".into()))?.document)
+}
+
+/// What an entity's policies add to the bundle of whoever has them.
+pub(super) fn policy_bytes(
+    context: &mut dyn ClassContext,
+    account: &str,
+    entity: &Entity,
+) -> Result<usize, ClassError> {
+    let mut bytes: usize = entity.inline.iter().map(|(name, text)| name.len() + text.len()).sum();
+    for arn in &entity.attached {
+        bytes += arn.len();
+        if let Some(name) = own_policy(account, arn) {
+            bytes += document(context, account, name)?.len();
+        }
+    }
+    Ok(bytes)
 }
 
 /// Pairs of a listing, from behind a name; one more than `max` where there are more.
@@ -71,16 +92,18 @@ fn pairs(
     context.omap_range(&from, &behind(prefix), BATCH)
 }
 
-/// Walks over a space by name and keeps what `wanted` makes of it, at most `max`.
-fn walk<T>(
+/// Walks over a space by name and keeps what `wanted` wants of the records that `record` reads, at most `max`, and
+/// not more than a reply takes.
+fn walk<T: Decode>(
     context: &mut dyn ClassContext,
     prefix: &Bytes,
     after: String,
     max: u32,
-    mut wanted: impl FnMut(&mut dyn ClassContext, &str, Bytes) -> Result<Option<T>, ClassError>,
+    mut record: impl FnMut(&mut dyn ClassContext, &str, Bytes) -> Result<Bytes, ClassError>,
+    wanted: impl Fn(&T) -> bool,
 ) -> Result<(Vec<T>, Option<String>), ClassError> {
     let max = (max as usize).clamp(1, BATCH);
-    let (mut found, mut last) = (Vec::new(), after);
+    let (mut found, mut last, mut reply) = (Vec::new(), after, Reply::default());
     loop {
         let read = pairs(context, prefix, &last)?;
         let ended = read.len() < BATCH;
@@ -93,7 +116,15 @@ fn walk<T>(
                 .to_owned();
             // What is kept of the root user is no user of the account.
             if !name.is_empty() {
-                found.extend(wanted(context, &name, value)?);
+                let value = record(context, &name, value)?;
+                let bytes = value.len();
+                let one = stored(value)?;
+                if wanted(&one) {
+                    if !reply.takes(bytes) {
+                        return Ok((found, Some(last)));
+                    }
+                    found.push(one);
+                }
             }
             last = name;
         }
@@ -113,15 +144,14 @@ pub(super) fn list(
         true => key_in(b'm', &[account, &lower(&input.group), ""]),
         false => key_in(space(input.kind), &[account, ""]),
     };
-    let (entities, next) =
-        walk(context, &prefix, input.after.clone(), input.max, |context, name, value| {
-            let entity: Entity = match of_group {
-                false => stored(value)?,
-                true => stored_at(context, &entity_key(account, Kind::User {}, name))?
-                    .ok_or_else(|| ClassError::Damaged("a member that is not there".into()))?,
-            };
-            Ok(entity.path.starts_with(&input.path_prefix).then_some(entity))
-        })?;
+    let record = |context: &mut dyn ClassContext, name: &str, value| match of_group {
+        false => Ok(value),
+        true => context
+            .omap_value(&entity_key(account, Kind::User {}, name))?
+            .ok_or_else(|| ClassError::Damaged("a member that is not there".into())),
+    };
+    let wanted = |entity: &Entity| entity.path.starts_with(&input.path_prefix);
+    let (entities, next) = walk(context, &prefix, input.after.clone(), input.max, record, wanted)?;
     Ok(EntityPage { entities, next })
 }
 
@@ -137,12 +167,11 @@ pub(super) fn policies(
     input: ListPolicies,
 ) -> Result<PolicyPage, ClassError> {
     let prefix = key_in(b'p', &[&input.account, ""]);
-    let (policies, next) = walk(context, &prefix, input.after, input.max, |_, _, value| {
-        let policy: ManagedPolicy = stored(value)?;
-        let wanted = policy.path.starts_with(&input.path_prefix)
-            && (policy.attachments > 0 || !input.attached);
-        Ok(wanted.then_some(policy))
-    })?;
+    let wanted = |policy: &ManagedPolicy| {
+        policy.path.starts_with(&input.path_prefix) && (policy.attachments > 0 || !input.attached)
+    };
+    let record = |_: &mut dyn ClassContext, _: &str, value| Ok(value);
+    let (policies, next) = walk(context, &prefix, input.after.clone(), input.max, record, wanted)?;
     Ok(PolicyPage { policies, next })
 }
 

@@ -6,7 +6,9 @@ const GROUP: Kind = Kind::Group {};
 
 fn exec<O: Decode>(object: &mut MemoryObject, method: &str, input: &impl Encode) -> O {
     let method = crate::class::method(CLASS, method).expect("a method");
-    O::from_bytes((method.code)(object, input.to_bytes()).expect("it runs")).expect("an output")
+    let output = (method.code)(object, input.to_bytes()).expect("it runs");
+    assert!(output.len() < crate::op::PAYLOAD_BYTES_MAX, "{} bytes", output.len());
+    O::from_bytes(output).expect("an output")
 }
 
 fn change(object: &mut MemoryObject, change: Change) -> Result<(), Refusal> {
@@ -206,6 +208,127 @@ fn there_are_bounds() {
         let attach = Change::Attach { kind: USER, name: "ann".into(), arn, policy: None };
         assert_eq!(change(&mut object, attach).is_ok(), n < ATTACHED_MAX, "{n}");
     }
+}
+
+#[test]
+fn what_holds_for_a_user_is_one_answer_however_much_it_is() {
+    let mut object = MemoryObject::default();
+    for n in 0..ATTACHED_MAX {
+        let (name, document) = (format!("P{n}"), "d".repeat(6144));
+        let policy = ManagedPolicy { name, document, ..ManagedPolicy::default() };
+        change(&mut object, Change::CreatePolicy { policy }).unwrap();
+    }
+    create(&mut object, USER, "ann").unwrap();
+    let groups: Vec<String> = (0..GROUPS_MAX).map(|n| format!("g{n}")).collect();
+    for group in &groups {
+        create(&mut object, GROUP, group).unwrap();
+        change(&mut object, Change::Join { group: group.clone(), user: "ann".into() }).unwrap();
+    }
+    let kinds = groups.iter().map(|group| (GROUP, group.as_str())).chain([(USER, "ann")]);
+    for (at, (kind, name)) in kinds.enumerate() {
+        let (policy, document) = ("i".into(), "d".repeat(INLINE_BYTES_MAX));
+        let inline = Change::PutInline { kind, name: name.into(), policy, document };
+        change(&mut object, inline.clone()).unwrap();
+        // Each has other ARNs of the policies: they count as if they were others.
+        let attach = |n: usize| Change::Attach {
+            kind,
+            name: name.into(),
+            arn: format!("arn:aws:iam::a:policy/{at}/P{n}"),
+            policy: Some(format!("P{n}")),
+        };
+        let refused = (0..ATTACHED_MAX).find(|n| change(&mut object, attach(*n)).is_err());
+        let refused = refused.expect("20 policies are too long");
+        assert!(refused > 10, "{refused} are attached");
+        let outcome = change(&mut object, attach(refused));
+        assert!(matches!(outcome, Err(Refusal::Limit { .. })), "{outcome:?}");
+    }
+    add_key(&mut object, "ann", "K1").unwrap();
+    let key = crate::class::method(CLASS, "key").expect("a method");
+    let ask = AskKey { access_key: "K1".into() }.to_bytes();
+    let answer = (key.code)(&mut object, ask).expect("it runs");
+    assert!(answer.len() > 800 << 10, "{} bytes: not what the test is about", answer.len());
+    assert!(answer.len() < crate::op::PAYLOAD_BYTES_MAX, "{} bytes", answer.len());
+}
+
+#[test]
+fn pages_of_long_records_are_cut_and_gone_on_with() {
+    let mut object = MemoryObject::default();
+    create(&mut object, GROUP, "all").unwrap();
+    let wanted: Vec<String> = (0..120).map(|n| format!("u{n:03}")).collect();
+    for name in &wanted {
+        create(&mut object, USER, name).unwrap();
+        change(&mut object, Change::Join { group: "all".into(), user: name.clone() }).unwrap();
+        let document = "d".repeat(INLINE_BYTES_MAX);
+        let (kind, policy) = (USER, "p".into());
+        change(&mut object, Change::PutInline { kind, name: name.clone(), policy, document })
+            .unwrap();
+        let policy = ManagedPolicy {
+            name: name.clone(),
+            document: "d".repeat(10_000),
+            ..ManagedPolicy::default()
+        };
+        change(&mut object, Change::CreatePolicy { policy }).unwrap();
+    }
+    assert_eq!(names(&mut object, USER, "", 128), wanted);
+    assert_eq!(names(&mut object, USER, "all", 128), wanted);
+    let (mut found, mut after) = (Vec::new(), String::new());
+    loop {
+        let list = ListPolicies {
+            account: "a".into(),
+            path_prefix: String::new(),
+            attached: false,
+            after,
+            max: 128,
+        };
+        let page: PolicyPage = exec(&mut object, "policies", &list);
+        found.extend(page.policies.into_iter().map(|policy| policy.name));
+        match page.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn a_group_is_renamed_with_all_members_or_not_at_all() {
+    let mut object = MemoryObject::default();
+    create(&mut object, GROUP, "old").unwrap();
+    for name in ["ann", "bob"] {
+        create(&mut object, USER, name).unwrap();
+        change(&mut object, Change::Join { group: "old".into(), user: name.into() }).unwrap();
+    }
+    // A member who is not there: damage, and no reason to leave the others in a group of no name.
+    let bob = object.omap.remove(&entity_key("a", USER, "bob")).expect("a record");
+    let before = object.clone();
+    assert!(matches!(rename(&mut object, GROUP, "old", "new"), Err(Refusal::Absent { .. })));
+    assert!(object == before, "half of a change");
+    object.omap.insert(entity_key("a", USER, "bob"), bob);
+    rename(&mut object, GROUP, "old", "new").unwrap();
+    assert_eq!(names(&mut object, USER, "new", 9), ["ann", "bob"]);
+}
+
+#[test]
+fn nothing_is_renamed_to_or_from_no_name() {
+    let mut object = MemoryObject::default();
+    create(&mut object, USER, "ann").unwrap();
+    add_key(&mut object, "", "K1").unwrap();
+    let method = crate::class::method(CLASS, "change").expect("a method");
+    for (name, to) in [("ann", ""), ("", "eve"), ("", "")] {
+        let update = Change::Update {
+            kind: USER,
+            name: name.into(),
+            new_name: Some(to.into()),
+            new_path: None,
+            trust: None,
+            description: None,
+            session_secs_max: None,
+        };
+        let input = ChangeAccount { account: "a".into(), change: update };
+        let done = (method.code)(&mut object, input.to_bytes());
+        assert!(matches!(done, Err(ClassError::Invalid(_))), "{name:?} to {to:?}: {done:?}");
+    }
+    assert_eq!(names(&mut object, USER, "", 9), ["ann"]);
 }
 
 #[test]

@@ -57,7 +57,7 @@ use bytes::Bytes;
 use data::{Part, Use};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use store_base::class::{MethodKind, keeper_name, keeper_number};
+use store_base::class::{MethodKind, ends_a_move, keeper_name, keeper_number};
 use store_base::codec::{Decode, Encode};
 use store_base::op::{
     OPS_MAX, ObjectPage, OmapPage, Op, OpResult, PAYLOAD_BYTES_MAX, Request, Stat, Watcher, errno,
@@ -104,6 +104,8 @@ pub struct Done {
     pub bumps: bool,
     /// Whether the object is gone afterwards.
     pub removes: bool,
+    /// Whether it ends a move ([`ends_a_move`]): it passes a full cluster.
+    pub ends_a_move: bool,
     /// What else must happen, once committed.
     pub effects: Vec<Effect>,
 }
@@ -253,6 +255,7 @@ pub fn execute(view: &View<'_>, request: &Request, wall: Timestamp) -> Execution
         answer_bytes: 0,
         bumps: false,
         changes: false,
+        ends_a_move: matches!(&request.ops[..], [Op::Exec { class, method, .. }] if ends_a_move(class, method)),
     };
     for op in &request.ops {
         let data = match run.op(op) {
@@ -322,6 +325,8 @@ struct Run<'a> {
     bumps: bool,
     /// Something changed, even if only a watch.
     changes: bool,
+    /// All that it does is one method that ends a move.
+    ends_a_move: bool,
 }
 
 impl<'a> Run<'a> {
@@ -690,6 +695,7 @@ impl<'a> Run<'a> {
             results: self.results,
             user_version: self.user_version,
             bumps: self.bumps,
+            ends_a_move: self.ends_a_move,
             effects: self.effects,
             ..Done::default()
         };

@@ -84,7 +84,9 @@ impl Pg {
         }
         let is_full = core.map.flags.full || core.any_full(self.confirmed.members.iter().copied());
         let is_over_quota = core.map.is_over_quota(self.id.pool);
-        if (is_full || is_over_quota) && !done.mutation.as_ref().is_some_and(frees) {
+        // What ends a move adds no more than its request has, and needs room on the media as any other.
+        let passes = done.ends_a_move || done.mutation.as_ref().is_some_and(frees);
+        if (is_full || is_over_quota) && !passes {
             let (code, why) = match is_full {
                 true => (errno::ENOSPC, "the cluster is full; only deletes are accepted"),
                 false => (errno::EDQUOT, "the pool's quota is used up; only deletes are accepted"),

@@ -115,6 +115,7 @@ impl MemoryCluster {
             let name = (pool, object);
             let mut stored = objects.objects.get(&name).cloned().unwrap_or_default();
             let now = store_shell::clock::timestamp();
+            stored.class.name = Bytes::copy_from_slice(name.1.as_bytes());
             stored.class.now = Timestamp { secs: now.secs + objects.ahead, ..now };
             let results =
                 ops.iter().map(|op| run(&mut stored, op, read_only)).collect::<Result<_, _>>()?;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// `retire`: removes versions whose time has come, each only if it is still exactly what was judged. Output:
-/// `Answer<Vec<Answer<Removed>>>`, as of `remove`. Refusals: `NoBucket`; of an item `Precondition` if
-/// another version is there by now, or none, or other tags, `Locked` and `QueueFull`.
+/// `Answer<Vec<Answer<Removed>>>`, as of `remove`: for as many of the items as one transaction could take. Refusals:
+/// `NoBucket`; of an item `Precondition` if another version is there by now, or none, or other tags, `Locked` and
+/// `QueueFull`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retire {
     /// What.
@@ -60,7 +61,7 @@ pub struct Due {
     pub before_ms: u64,
     /// Goes on behind this place; empty for the start.
     pub after: Bytes,
-    /// At most so many.
+    /// At most so many; fewer come where they are long.
     pub max: u32,
 }
 crate::codec_struct!(Due { before_ms, after, max });

@@ -59,7 +59,7 @@ crate::codec_versioned!(EventRecord, 1, 1 { key, entry, notice, at_ms, requester
 pub struct Events {
     /// Only those with a greater number.
     pub after: u64,
-    /// At most so many.
+    /// At most so many; fewer come where they are long. None are left when none come.
     pub max: u32,
 }
 crate::codec_struct!(Events { after, max });

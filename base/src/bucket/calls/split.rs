@@ -8,7 +8,7 @@ use bytes::Bytes;
 /// `None` if the shard never took part in one; `NoBucket`.
 ///
 /// `sprout`: makes the shard that another one will give keys to. Doing it again is harmless. Output:
-/// `Answer<Nothing>`; `NoBucket` if the object is a shard of another bucket, or sealed.
+/// `Answer<Nothing>`; `NoBucket` if the object is a shard of another bucket or another layout, or sealed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sprout {
     /// The bucket.
@@ -35,7 +35,7 @@ pub struct BeginSplit {
 }
 crate::codec_struct!(BeginSplit { roots, shard, depth });
 
-/// `pass`: lets the page go that the new shard has, and sets the next one out. Output: `Answer<Passed>`;
+/// `pass`: lets the page go that the new shard has, or sets the next one out. Output: `Answer<Passed>`;
 /// `NoBucket`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
@@ -52,7 +52,7 @@ crate::codec_struct!(Pass { taken, max });
 pub enum Passed {
     /// No split goes on.
     Done {},
-    /// There was more of the page than one transaction removes: again.
+    /// There was more of the page than one transaction removes, or the next one is to be set out: again.
     Again {},
     /// A page is to be handed over.
     Page {

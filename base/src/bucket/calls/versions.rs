@@ -23,7 +23,7 @@ pub struct ListVersions {
     pub delimiter: Bytes,
     /// Where to begin.
     pub from: VersionPlace,
-    /// At most so many items.
+    /// At most so many items; fewer come where they are long.
     pub max: u32,
 }
 crate::codec_struct!(ListVersions { prefix, delimiter, from, max });

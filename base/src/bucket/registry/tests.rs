@@ -59,6 +59,34 @@ fn names_of_buckets_are_taken_marked_and_freed() {
 }
 
 #[test]
+fn revisions_end() {
+    let mut object = MemoryObject::default();
+    let call = |object: &mut MemoryObject, name: &str, input: Bytes| {
+        let found = class::method(REGISTRY_CLASS, name).expect("a method of this name");
+        (found.code)(object, input)
+    };
+    let settings = |revision| ObjectSettings {
+        revision,
+        versioning: Versioning::Enabled,
+        ..Default::default()
+    };
+    let record = |revision| BucketRecord {
+        name: "b".into(),
+        settings: settings(revision),
+        ..BucketRecord::default()
+    };
+    let absurd = CreateBucket { record: record(u64::MAX) }.to_bytes();
+    assert!(matches!(call(&mut object, "create", absurd), Err(ClassError::Invalid(_))));
+    let made = CreateBucket { record: record(1) }.to_bytes();
+    call(&mut object, "create", made).expect("made");
+    object.omap.insert(key_in(b'b', b"b"), record(u64::MAX).to_bytes());
+    let change = SettingsChange::Versioning { versioning: Versioning::Suspended };
+    let configure = ConfigureBucket { name: "b".into(), id: BucketId::default(), change };
+    let done = call(&mut object, "configure", configure.to_bytes());
+    assert!(matches!(done, Err(ClassError::Damaged(_))), "{done:?}");
+}
+
+#[test]
 fn documents_of_a_bucket_change_when_they_are_what_is_expected() {
     let mut object = MemoryObject::default();
     let mut call = |name: &str, input: Bytes| {

@@ -28,7 +28,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         World {
-            shards: (0..ROOTS).map(|shard| (shard, Shard::new())).collect(),
+            shards: (0..ROOTS).map(|shard| (shard, Shard::named(shard))).collect(),
             layout: Layout::default(),
             whole: Shard::new(),
             workers: vec![Worker::default(); 3],
@@ -146,7 +146,7 @@ impl World {
     fn begin(&mut self, shard: u32, depth: u32) {
         let child = child_of(ROOTS, shard, depth).expect("few shards");
         let sprout = Sprout { bucket: BUCKET, roots: ROOTS, shard: child, ..Sprout::default() };
-        let new = self.shards.entry(child).or_insert_with(|| Shard(MemoryObject::default()));
+        let new = self.shards.entry(child).or_insert_with(|| Shard::absent(child));
         let made: Answer<Nothing> = new.call("sprout", &sprout);
         assert_eq!(made, Answer(Ok(Nothing {})));
         let begin = BeginSplit { roots: ROOTS, shard, depth };
@@ -481,4 +481,31 @@ fn a_page_is_taken_once_and_a_late_one_never() {
     // A split that is over is not begun again by who comes late.
     world.begin(0, 0);
     assert_eq!(world.lineage(0).split, None);
+}
+
+/// A full cluster takes what only removes. Letting a page go sets no other one out, which could not be taken there.
+#[test]
+fn a_page_is_let_go_without_the_next_one() {
+    let mut world = World::new(1);
+    for n in 0..40 {
+        let put = Put { key: format!("{n:03}").into(), now_ms: 5, ..inline(10, 1) };
+        world.both(&format!("{n:03}"), "put", &put, numbered);
+    }
+    world.begin(0, 0);
+    let out: Passed = world.ask(0, "pass", &Pass { taken: None, max: 2 }).unwrap();
+    assert!(matches!(out, Passed::Page { until: Some(_), .. }), "{out:?}");
+    world.bring(0);
+    let pass = Pass { taken: Some((0, Bytes::new())), max: 2 };
+    let keys = world.shards[&0].0.omap.len();
+    assert_eq!(world.ask::<_, Passed>(0, "pass", &pass), Ok(Passed::Again {}));
+    assert!(world.shards[&0].0.omap.len() < keys);
+    let split = world.lineage(0).split.expect("goes on");
+    assert_eq!(split.page, None);
+    for n in 0..40 {
+        let read = Read { key: format!("{n:03}").into(), body: true, version: None };
+        world.both::<_, Option<Found>>(&format!("{n:03}"), "read", &read, |same| same);
+    }
+    let next: Passed = world.ask(0, "pass", &pass).unwrap();
+    assert!(matches!(next, Passed::Page { from, .. } if from == split.gone));
+    world.compare();
 }

@@ -68,6 +68,10 @@ impl Context<'_, '_> {
 }
 
 impl ClassContext for Context<'_, '_> {
+    fn name(&self) -> &[u8] {
+        &self.transaction.view.object.name
+    }
+
     fn exists(&self) -> bool {
         self.transaction.info.is_some()
     }

@@ -2,7 +2,10 @@
 
 use super::world::{PG, World};
 use crate::machine::{Action, Config, Event, PeerMessage};
+use bytes::Bytes;
 use std::time::Duration;
+use store_base::bucket::{BucketId, CLASS, Configure, ObjectSettings, Sprout, Take, shard_name};
+use store_base::codec::Encode;
 use store_base::map::osd::OPTION_OVER_QUOTA;
 use store_base::map::{OsdMap, Pool};
 use store_base::op::{Op, Outcome, errno};
@@ -58,6 +61,33 @@ fn a_full_cluster_still_deletes() {
     world.run(Duration::from_millis(10));
     assert_eq!(code(&mut world, 2, 1, "b", write(2)), -errno::ENOSPC);
     assert_eq!(code(&mut world, 5, 0, "b", write(2)), 0);
+}
+
+/// A page of a shard that is on its way when the cluster gets full would be of no shard until there is room.
+#[test]
+fn a_full_cluster_brings_what_is_on_its_way() {
+    let mut world = active(Config::default());
+    let bucket = BucketId([7; 8]);
+    let name = shard_name(bucket, 0, 1);
+    let exec = |method: &str, input: Bytes| {
+        vec![Op::Exec { class: CLASS.to_owned(), method: method.to_owned(), input }]
+    };
+    let sprout = Sprout { bucket, roots: 1, shard: 1, ..Sprout::default() };
+    assert_eq!(code(&mut world, 1, 0, &name, exec("sprout", sprout.to_bytes())), 0);
+    world.map.flags.full = true;
+    world.publish();
+    world.run(Duration::from_millis(10));
+    let take = Take { until: Some("x".into()), ..Take::default() };
+    assert_eq!(code(&mut world, 2, 0, &name, exec("take", take.to_bytes())), 0);
+    let configure = Configure { settings: ObjectSettings { revision: 1, ..Default::default() } };
+    assert_eq!(
+        code(&mut world, 4, 0, &name, exec("configure", configure.to_bytes())),
+        -errno::ENOSPC
+    );
+    let more = Take { from: "x".into(), until: None, ..Take::default() };
+    let both = [exec("take", more.to_bytes()), exec("configure", configure.to_bytes())].concat();
+    assert_eq!(code(&mut world, 5, 0, &name, both), -errno::ENOSPC, "not in one with others");
+    assert_eq!(code(&mut world, 6, 0, &name, exec("take", more.to_bytes())), 0);
 }
 
 #[test]

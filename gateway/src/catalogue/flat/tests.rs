@@ -276,7 +276,8 @@ async fn replaced_removed_and_abandoned_data_is_swept_and_nothing_else() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert_eq!(world.data_objects(), 2 * 3);
-    let late = Put { key: "abandoned".into(), intent: Some(abandoned), ..Put::default() };
+    let detail = Detail::default().to_bytes();
+    let late = Put { key: "abandoned".into(), intent: Some(abandoned), detail, ..Put::default() };
     assert_eq!(refusal(world.flat.put(&bucket, late).await), Refusal::NoIntent {});
     sweep().scan(&world.flat).await.unwrap();
     assert_eq!(world.data_objects(), 2 * 3);
