@@ -70,12 +70,14 @@ pub enum Refusal {
     /// The key is not this shard's yet. Ask the one that it is split from; if the key is gone there, it is on its
     /// way, and whoever waits for it brings it (`carry`, `take`).
     NotYet {},
+    /// The removal of the bucket was taken back by somebody who needs it, or another removal has begun.
+    TakenBack {},
 }
 crate::codec_enum!(Refusal {
     1 => NoBucket {}, 2 => NoKey {}, 3 => Precondition {}, 4 => NoUpload {}, 5 => NoIntent {},
     6 => PartChanged {}, 7 => NotEmpty {}, 8 => NoVersion {}, 9 => DeleteMarker { entry },
     10 => Locked {}, 11 => NoLock {}, 12 => BucketState {}, 13 => QueueFull {}, 14 => Quota {},
-    15 => Moved { reach }, 16 => NotYet {},
+    15 => Moved { reach }, 16 => NotYet {}, 17 => TakenBack {},
 });
 
 /// What an object is compared with: entity tags, as in If-Match, or other properties.
@@ -599,15 +601,31 @@ pub enum Created {
 }
 crate::codec_enum!(Created { 1 => New {}, 2 => Present { record } });
 
-/// Names one bucket of a name: input of `registry.ready`, `condemn`, `reprieve` and `remove`. Output:
-/// `Answer<Nothing>`; `NoBucket`.
+/// Input of `seal` and `unseal`. Output: `Answer<Nothing>`.
+///
+/// `seal` closes an empty shard for good, or until that removal is over. Refusals: `NoBucket`; `NotEmpty` if it has
+/// objects, or versions of any; `TakenBack` if a later removal has sealed it, or this one is known to be over.
+///
+/// `unseal` says that all removals up to this one are over, and opens the shard unless a later one has sealed it.
+/// Refusal: `NoBucket`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seal {
+    /// The removal of the bucket.
+    pub removal: u64,
+}
+crate::codec_struct!(Seal { removal });
+
+/// Names one bucket of a name: input of `registry.ready`, `condemn`, `reprieve` and `remove`. Output of `ready` and
+/// `remove`: `Answer<Nothing>`; `NoBucket`; of `remove` also `TakenBack`. Output of `condemn`: `Answer<u64>`, the number
+/// of the removal, greater than all before; `NoBucket`. Output of `reprieve`: `Answer<u64>`; up to this number all
+/// removals are over; `NoBucket`, and `TakenBack` if it was meant for a removal that is not going on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedBucket {
     /// The name.
     pub name: String,
     /// The identity: a bucket that was made again is another one.
     pub id: BucketId,
-    /// [`BucketRecord::removing`]: what `condemn` sets and `remove` wants to find.
+    /// [`BucketRecord::removing`]: what `remove` wants to find, and `reprieve` unless it is 0.
     pub removing: u64,
 }
 crate::codec_struct!(NamedBucket { name, id, removing });

@@ -354,7 +354,8 @@ fn many_parts_are_kept_apart_and_go_in_one_small_record() {
 fn a_sealed_shard_takes_nothing_and_clears() {
     let mut shard = Shard::new();
     shard.put("k", inline(1, 1)).unwrap();
-    let seal = |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Nothing {}).0;
+    let seal =
+        |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Seal { removal: 1 }).0;
     assert_eq!(seal(&mut shard), Err(Refusal::NotEmpty {}));
     shard.remove(vec![object("k")]).remove(0).unwrap();
     let id = begin(&mut shard, "k", 4);
@@ -368,8 +369,32 @@ fn a_sealed_shard_takes_nothing_and_clears() {
     assert_eq!(shard.call::<_, Expired>("expire", &expire).count, 2);
     assert_eq!(shard.data(), before);
     assert!(shard.0.omap.keys().all(|key| key[0] == b'g' || key[0] == b'u'));
-    shard.call::<_, Answer<Nothing>>("unseal", &Nothing {}).0.unwrap();
+    shard.call::<_, Answer<Nothing>>("unseal", &Seal { removal: 1 }).0.unwrap();
     shard.put("k", inline(1, 1)).unwrap();
+}
+
+#[test]
+fn a_seal_is_of_one_removal() {
+    let mut shard = Shard::new();
+    let call = |shard: &mut Shard, method: &str, removal| {
+        shard.call::<_, Answer<Nothing>>(method, &Seal { removal }).0
+    };
+    let sealed = |shard: &mut Shard| shard.head().sealed;
+    call(&mut shard, "seal", 1).unwrap();
+    call(&mut shard, "seal", 2).unwrap();
+    call(&mut shard, "unseal", 1).unwrap();
+    assert!(sealed(&mut shard), "the end of the first takes nothing from the second");
+    assert_eq!(call(&mut shard, "seal", 1), Err(Refusal::TakenBack {}));
+    call(&mut shard, "seal", 2).expect("again");
+    call(&mut shard, "unseal", 2).unwrap();
+    assert!(!sealed(&mut shard));
+    assert_eq!(call(&mut shard, "seal", 2), Err(Refusal::TakenBack {}), "it is over");
+    // A shard that an older program sealed.
+    let mut head = shard.head();
+    (head.sealed, head.removal) = (true, 0);
+    shard.0.set_xattr(SHARD_XATTR, head.to_bytes());
+    call(&mut shard, "unseal", 0).unwrap();
+    assert!(!sealed(&mut shard));
 }
 
 /// The listing against the plain definition of it, over keys that are awkward on purpose.

@@ -186,24 +186,26 @@ impl<C: Cluster> Flat<C> {
             }
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
-        self.take_removal_back(bucket).await?;
+        self.take_removal_back(bucket, 0).await?;
+        tracing::warn!(bucket = %bucket.name, "took back a removal that had not come to its end");
         Ok(self.ask_shard(bucket, shard, method, input).await??)
     }
 
-    /// Ends a removal that did not come to its end. First the mark, so that a remover who is slow, not
-    /// dead, fails at his last step; then the seals.
-    async fn take_removal_back(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
-        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing: 0 };
-        let done: Answer<Nothing> =
+    /// Ends a removal that did not come to its end: this one, or for 0 whichever there is. First the mark, so that a
+    /// remover who is slow, not dead, fails at his last step; then the seals of all removals up to that. Another may
+    /// have begun meanwhile, and keeps his.
+    async fn take_removal_back(
+        &self,
+        bucket: &Bucket,
+        removing: u64,
+    ) -> Result<(), CatalogueError> {
+        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing };
+        let over: Answer<u64> =
             self.registry(registry_name(&bucket.name), "reprieve", &named).await?;
-        done.0?;
-        tracing::warn!(bucket = %bucket.name, "took back a removal that had not come to its end");
-        self.unseal(bucket).await
-    }
-
-    async fn unseal(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
+        let over = Seal { removal: over.0? };
+        let over = &over;
         let shards = self.heads(bucket).await?.into_keys().map(|shard| async move {
-            self.shard::<_, Answer<Nothing>>(bucket, shard, "unseal", &Nothing {}).await
+            self.shard::<_, Answer<Nothing>>(bucket, shard, "unseal", over).await
         });
         try_join_all(shards).await?;
         Ok(())
@@ -266,13 +268,16 @@ impl<C: Cluster> Flat<C> {
     }
 
     async fn seal_and_remove(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
-        let removing = clock::random_u64() | 1;
-        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing };
+        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing: 0 };
         let registry = registry_name(&bucket.name);
-        let done: Answer<Nothing> = self.registry(registry.clone(), "condemn", &named).await?;
-        done.0?;
-        if let Err(refused) = self.seal(bucket).await {
-            self.take_removal_back(bucket).await?;
+        let removal: Answer<u64> = self.registry(registry.clone(), "condemn", &named).await?;
+        let named = NamedBucket { removing: removal.0?, ..named };
+        if let Err(refused) = self.seal(bucket, named.removing).await {
+            match self.take_removal_back(bucket, named.removing).await {
+                // Somebody has done so already, and may have begun another one.
+                Ok(()) | Err(CatalogueError::Refused(Refusal::TakenBack {})) => {}
+                Err(error) => return Err(error),
+            }
             return Err(refused);
         }
         let done: Answer<Nothing> = self.registry(registry, "remove", &named).await?;
@@ -282,7 +287,8 @@ impl<C: Cluster> Flat<C> {
 
     /// Seals all shards. One that is sealed begins no split: when all that are known are sealed, there are no
     /// others.
-    async fn seal(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
+    async fn seal(&self, bucket: &Bucket, removal: u64) -> Result<(), CatalogueError> {
+        let seal = &Seal { removal };
         let mut sealed = std::collections::BTreeSet::new();
         loop {
             let heads = self.heads(bucket).await?;
@@ -294,7 +300,7 @@ impl<C: Cluster> Flat<C> {
                 return Ok(());
             }
             let seals = open.iter().map(|&shard| async move {
-                self.shard::<_, Answer<Nothing>>(bucket, shard, "seal", &Nothing {}).await
+                self.shard::<_, Answer<Nothing>>(bucket, shard, "seal", seal).await
             });
             for done in join_all(seals).await {
                 done?.0?;

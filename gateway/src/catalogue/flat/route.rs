@@ -268,10 +268,11 @@ impl<C: Cluster> Flat<C> {
                 // Nobody clears a shard of a bucket that is gone already.
                 let present = self.look_up(&bucket.name).await?;
                 if present.is_none_or(|present| present.id != bucket.id) {
-                    for method in ["seal", "clear"] {
-                        let _: Answer<Nothing> =
-                            self.shard(bucket, child, method, &Nothing {}).await?;
-                    }
+                    // Later than every removal that there was.
+                    let seal = Seal { removal: u64::MAX };
+                    let _: Answer<Nothing> = self.shard(bucket, child, "seal", &seal).await?;
+                    let _: Answer<Nothing> =
+                        self.shard(bucket, child, "clear", &Nothing {}).await?;
                 }
                 Err(refusal.into())
             }

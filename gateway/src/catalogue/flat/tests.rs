@@ -5,6 +5,7 @@ use super::*;
 use crate::catalogue::sweep::Sweep;
 use crate::cluster::memory::MemoryCluster;
 
+mod removal;
 mod split;
 
 const NOW_MS: u64 = 1_700_000_000_000;

@@ -1,0 +1,40 @@
+//! Buckets that are removed by several at once, by some who die, and while others write.
+
+use super::*;
+
+/// What of a removal is not answered.
+fn unanswered(step: &'static str) -> Option<crate::cluster::memory::Fault> {
+    Some(Box::new(move |_, _, ops| match &ops[0] {
+        Op::Exec { class, method, .. } if class == REGISTRY_CLASS && method == step => {
+            Some(Error::TimedOut("no answer".into()))
+        }
+        _ => None,
+    }))
+}
+
+/// A first removal dies, a writer takes it back, a second one seals the bucket before the writer comes to unseal it.
+#[tokio::test]
+async fn the_end_of_one_removal_takes_no_seals_of_the_next_away() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    world.cluster.fail_with(unanswered("remove"));
+    world.flat.remove_bucket(&bucket).await.expect_err("its last step fails");
+    world.cluster.fail_with(None);
+    let (name, registry) = (bucket.name.clone(), registry_name("b"));
+    let named = NamedBucket { name, id: bucket.id, removing: 0 };
+    let over: Answer<u64> = world.flat.registry(registry, "reprieve", &named).await.unwrap();
+
+    let other = Flat::new(world.cluster.clone(), Commons::default());
+    world.cluster.fail_with(unanswered("remove"));
+    other.remove_bucket(&bucket).await.expect_err("its last step is yet to come");
+    world.cluster.fail_with(None);
+    for shard in 0..bucket.shards {
+        let unseal = Seal { removal: over.0.clone().unwrap() };
+        let done: Answer<Nothing> =
+            world.flat.shard(&bucket, shard, "unseal", &unseal).await.unwrap();
+        assert_eq!(done.0, Ok(Nothing {}));
+        let put = Put { key: "k".into(), detail: Detail::default().to_bytes(), ..Put::default() };
+        let done: Answer<Committed> = world.flat.shard(&bucket, shard, "put", &put).await.unwrap();
+        assert_eq!(done.0, Err(Refusal::NoBucket {}), "shard {shard}");
+    }
+}
