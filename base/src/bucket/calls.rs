@@ -389,8 +389,8 @@ pub struct Cancel {
 }
 crate::codec_struct!(Cancel { data, now_ms });
 
-/// `expire`: turns old intents into garbage. On a sealed shard every upload, part and intent is old.
-/// Output: `Expired`.
+/// `expire`: turns old intents into garbage. A sealed shard keeps what it has, because the removal of its bucket may
+/// be taken back, unless `everything` is to go. Output: `Expired`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expire {
     /// Intents without a sign of life since then.
@@ -399,8 +399,10 @@ pub struct Expire {
     pub after: Bytes,
     /// The caller's clock.
     pub now_ms: u64,
+    /// The bucket is removed: every upload, part and intent of the shard is old. Only where it is sealed.
+    pub everything: bool,
 }
-crate::codec_struct!(Expire { before_ms, after, now_ms });
+crate::codec_struct!(Expire { before_ms, after, now_ms, everything });
 
 /// Output of `expire`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

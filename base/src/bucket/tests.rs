@@ -208,7 +208,7 @@ fn expired_and_cancelled_intents_become_garbage_and_refuse_their_commit() {
     intend(&mut shard, b, None).unwrap();
     let _: Nothing = shard.call("cancel", &Cancel { data: a, now_ms: 4 });
     let _: Nothing = shard.call("cancel", &Cancel { data: a, now_ms: 9 });
-    let expire = |before_ms| Expire { before_ms, after: Bytes::new(), now_ms: 50 };
+    let expire = |before_ms| Expire { before_ms, now_ms: 50, ..Expire::default() };
     assert_eq!(shard.call::<_, Expired>("expire", &expire(3)).count, 0);
     assert_eq!(shard.call::<_, Expired>("expire", &expire(4)).count, 1);
     assert_eq!(shard.data(), [a, b].into());
@@ -365,11 +365,19 @@ fn a_sealed_shard_takes_nothing_and_clears() {
     seal(&mut shard).unwrap();
     assert_eq!(shard.put("k", inline(1, 1)), Err(Refusal::NoBucket {}));
     assert_eq!(intend(&mut shard, run_of(6, 0, 0), None), Err(Refusal::NoBucket {}));
-    let expire = Expire { before_ms: 0, after: Bytes::new(), now_ms: 50 };
-    assert_eq!(shard.call::<_, Expired>("expire", &expire).count, 2);
+    let old = Expire { before_ms: u64::MAX, now_ms: 50, ..Expire::default() };
+    let all = Expire { everything: true, ..old.clone() };
+    let records = shard.0.omap.clone();
+    assert_eq!(shard.call::<_, Expired>("expire", &old).count, 0);
+    assert_eq!(shard.0.omap, records, "the removal may be taken back");
+    assert_eq!(shard.call::<_, Expired>("expire", &all).count, 2);
     assert_eq!(shard.data(), before);
     assert!(shard.0.omap.keys().all(|key| key[0] == b'g' || key[0] == b'u'));
     shard.call::<_, Answer<Nothing>>("unseal", &Seal { removal: 1 }).0.unwrap();
+    begin(&mut shard, "k", 5);
+    let records = shard.0.omap.clone();
+    assert_eq!(shard.call::<_, Expired>("expire", &all).count, 0);
+    assert_eq!(shard.0.omap, records, "the bucket is not removed");
     shard.put("k", inline(1, 1)).unwrap();
 }
 

@@ -214,7 +214,12 @@ impl Sweep {
                 flat.commons.note_crowded(bucket, shard);
             }
             let age = u64::try_from(self.intent_age.as_millis()).unwrap_or(u64::MAX);
-            self.expire(flat, bucket, shard, now_ms.saturating_sub(age)).await?;
+            let old = Expire {
+                before_ms: now_ms.saturating_sub(age),
+                now_ms,
+                ..Expire::default()
+            };
+            self.expire(flat, bucket, shard, old).await?;
             self.sweep_shard(flat, bucket, shard, self.before(flat, now_ms)).await?;
         }
         Ok(())
@@ -225,12 +230,9 @@ impl Sweep {
         flat: &Flat<C>,
         bucket: &Bucket,
         shard: u32,
-        before_ms: u64,
+        mut expire: Expire,
     ) -> Result<(), CatalogueError> {
-        let mut after = Bytes::new();
         loop {
-            let now_ms = clock::timestamp().millis();
-            let expire = Expire { before_ms, after, now_ms };
             let expired = flat.shard::<_, Expired>(bucket, shard, "expire", &expire).await;
             let expired = match expired {
                 // A shard that was cleared already.
@@ -241,7 +243,7 @@ impl Sweep {
                 tracing::info!(bucket = %bucket.name, shard, count = expired.count, "abandoned writes");
             }
             match expired.next {
-                Some(next) => after = next,
+                Some(next) => expire.after = next,
                 None => return Ok(()),
             }
         }
@@ -281,7 +283,9 @@ impl Sweep {
         bucket: &Bucket,
         shard: u32,
     ) -> Result<(), CatalogueError> {
-        self.expire(flat, bucket, shard, u64::MAX).await?;
+        let now_ms = clock::timestamp().millis();
+        let all = Expire { everything: true, now_ms, ..Expire::default() };
+        self.expire(flat, bucket, shard, all).await?;
         if !self.sweep_shard(flat, bucket, shard, u64::MAX).await? {
             return Err(Error::Unavailable("data of a removed bucket is being read".into()).into());
         }

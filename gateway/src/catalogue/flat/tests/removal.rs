@@ -38,3 +38,32 @@ async fn the_end_of_one_removal_takes_no_seals_of_the_next_away() {
         assert_eq!(done.0, Err(Refusal::NoBucket {}), "shard {shard}");
     }
 }
+
+/// A part of an upload that was acknowledged, in a bucket whose removal came to nothing.
+#[tokio::test]
+async fn a_removal_that_is_not_at_its_end_costs_no_upload() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let (id, key) = (WriteId(clock::random()), Bytes::from_static(b"k"));
+    let begin = Begin { key: key.clone(), id, ..Begin::default() };
+    world.flat.begin(&bucket, begin).await.expect("begun");
+    let data = DataRef { id, part: 1, size: 5, stripe_bytes: STRIPE_BYTES, ..DataRef::default() };
+    let now_ms = NOW_MS;
+    let intend = Intend { key: key.clone(), data, upload: Some(id), now_ms, renew: false };
+    world.flat.intend(&bucket, intend).await.expect("announced");
+    world.flat.write(&bucket, data, 0, "12345".into()).await.expect("written");
+    let part = Part { data, ..Part::default() };
+    let add = AddPart { key: key.clone(), id, part, now_ms };
+    world.flat.add_part(&bucket, add).await.expect("acknowledged");
+
+    world.cluster.fail_with(unanswered("remove"));
+    world.flat.remove_bucket(&bucket).await.expect_err("its last step fails");
+    world.cluster.fail_with(None);
+    for _ in 0..2 {
+        sweep().scan(&world.flat).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let parts = Parts { key, id, after: 0, max: 10 };
+    let page = world.flat.parts(&bucket, parts).await.expect("the upload is there");
+    assert_eq!((page.parts.len(), world.data_objects()), (1, 1));
+}
