@@ -664,13 +664,15 @@ pub struct BucketPage {
 }
 crate::codec_struct!(BucketPage { buckets, more });
 
-/// `registry.doomed`: removed buckets whose shards are still to be cleared. Output: `BucketPage`.
+/// `registry.doomed`: removed buckets whose shards are still to be cleared, by identity. Output: `BucketPage`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Doomed {
+    /// Only those behind this one; `None` for all.
+    pub after: Option<BucketId>,
     /// At most so many.
     pub max: u32,
 }
-crate::codec_struct!(Doomed { max });
+crate::codec_struct!(Doomed { after, max });
 
 /// `registry.forget`: the shards are cleared. Output: `Nothing`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

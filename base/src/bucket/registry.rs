@@ -263,7 +263,11 @@ pub(super) fn doomed(
     input: Doomed,
 ) -> Result<BucketPage, ClassError> {
     let max = (input.max as usize).min(BATCH);
-    let mut pairs = context.omap_range(&key_in(b'x', b""), &space_end(b'x'), max + 1)?;
+    let from = match input.after {
+        None => key_in(b'x', b""),
+        Some(id) => key_in(b'x', &[&id.0[..], &[0]].concat()),
+    };
+    let mut pairs = context.omap_range(&from, &space_end(b'x'), max + 1)?;
     let more = pairs.len() > max;
     pairs.truncate(max);
     let buckets = pairs.into_iter().map(|(_, value)| stored(value)).collect::<Result<_, _>>()?;

@@ -57,6 +57,9 @@ const DELETES_IN_FLIGHT: usize = 8;
 /// Garbage records asked for at a time.
 const RECORDS_PER_CALL: u32 = 8;
 
+/// Removed buckets in one page.
+const DOOMED_PER_PAGE: u32 = 100;
+
 /// How often in a short day the buckets are looked through at least.
 const LOOKS_PER_SHORT_DAY: u32 = 8;
 
@@ -178,9 +181,9 @@ impl Sweep {
         }
     }
 
-    /// Looks through every bucket.
+    /// Looks through every bucket. One that cannot be swept, or cleared, keeps no other waiting.
     pub async fn scan<C: Cluster>(&self, flat: &Flat<C>) -> Result<(), CatalogueError> {
-        self.clear_doomed(flat).await?;
+        logged("clearing removed buckets", self.clear_doomed(flat).await);
         let mut query = ListBuckets { max: 1000, ..ListBuckets::default() };
         loop {
             let page = flat.buckets(query.clone()).await?;
@@ -249,31 +252,49 @@ impl Sweep {
         }
     }
 
-    /// Clears the shards of removed buckets.
+    /// Clears the shards of removed buckets: all that can be. The last failure, if there was one.
     pub async fn clear_doomed<C: Cluster>(&self, flat: &Flat<C>) -> Result<(), CatalogueError> {
+        let mut failed = Ok(());
         for registry in 0..REGISTRY_SHARDS {
             let name = registry_shard_name(registry);
-            let page = flat.registry::<_, BucketPage>(name.clone(), "doomed", &Doomed { max: 100 });
-            let page = match page.await {
-                Err(CatalogueError::Cluster(Error::NotFound(_))) => continue,
-                page => page?,
-            };
-            for bucket in &page.buckets {
-                // Children first: their parents know of them.
-                for (shard, head) in flat.heads(bucket).await?.into_iter().rev() {
-                    // A split that did not begin may have left one.
-                    let unborn = child_of(bucket.shards, shard, head.reach().depth);
-                    for shard in unborn.into_iter().chain([shard]) {
-                        self.clear_shard(flat, bucket, shard).await?;
+            let mut ask = Doomed { after: None, max: DOOMED_PER_PAGE };
+            loop {
+                let page = flat.registry::<_, BucketPage>(name.clone(), "doomed", &ask);
+                let page = match page.await {
+                    Err(CatalogueError::Cluster(Error::NotFound(_))) => break,
+                    page => page?,
+                };
+                for bucket in &page.buckets {
+                    if let Err(error) = self.clear_bucket(flat, bucket, &name).await {
+                        tracing::debug!(%error, bucket = %bucket.name, "removed bucket not cleared");
+                        failed = Err(error);
                     }
                 }
-                let _: Nothing =
-                    flat.registry(name.clone(), "forget", &Forget { id: bucket.id }).await?;
-            }
-            if page.more {
-                flat.doomed.set(true);
+                match page.buckets.last() {
+                    Some(last) if page.more => ask.after = Some(last.id),
+                    _ => break,
+                }
             }
         }
+        failed
+    }
+
+    async fn clear_bucket<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        bucket: &Bucket,
+        registry: &str,
+    ) -> Result<(), CatalogueError> {
+        // Children first: their parents know of them.
+        for (shard, head) in flat.heads(bucket).await?.into_iter().rev() {
+            // A split that did not begin may have left one.
+            let unborn = child_of(bucket.shards, shard, head.reach().depth);
+            for shard in unborn.into_iter().chain([shard]) {
+                self.clear_shard(flat, bucket, shard).await?;
+            }
+        }
+        let forget = Forget { id: bucket.id };
+        let _: Nothing = flat.registry(registry.to_owned(), "forget", &forget).await?;
         Ok(())
     }
 
@@ -283,6 +304,15 @@ impl Sweep {
         bucket: &Bucket,
         shard: u32,
     ) -> Result<(), CatalogueError> {
+        // A shard that a splitter made and left is open yet.
+        let seal = Seal { removal: bucket.removing };
+        match flat.shard::<_, Answer<Nothing>>(bucket, shard, "seal", &seal).await {
+            Err(CatalogueError::Cluster(Error::NotFound(_)))
+            | Ok(Answer(Err(Refusal::NoBucket {}))) => return Ok(()),
+            // Its splitter has sealed it.
+            Ok(Answer(Err(Refusal::TakenBack {}))) => {}
+            sealed => drop(sealed?.0?),
+        }
         let now_ms = clock::timestamp().millis();
         let all = Expire { everything: true, now_ms, ..Expire::default() };
         self.expire(flat, bucket, shard, all).await?;

@@ -45,6 +45,7 @@ fn names_of_buckets_are_taken_marked_and_freed() {
         NamedBucket { name: "bb".into(), id: BucketId([id; 8]), removing }.to_bytes()
     };
     let answer = |bytes| Answer::<Nothing>::from_bytes(bytes).expect("an answer").0;
+    let doomed = |after| Doomed { after, max: 9 }.to_bytes();
     let number = |bytes| Answer::<u64>::from_bytes(bytes).expect("an answer").0;
     let taken_back = Refusal::TakenBack {};
     assert!(answer(call("ready", named(1, 0))).is_ok());
@@ -57,9 +58,11 @@ fn names_of_buckets_are_taken_marked_and_freed() {
     assert_eq!(number(call("reprieve", named(1, 1))), Err(taken_back), "another one's");
     assert!(answer(call("remove", named(1, 2))).is_ok());
     assert_eq!(names(call("list", list(Some("u"), "", "", 9))), ("ba".into(), false));
-    assert_eq!(names(call("doomed", Doomed { max: 9 }.to_bytes())), ("bb".into(), false));
+    assert_eq!(names(call("doomed", doomed(None))), ("bb".into(), false));
+    let behind = call("doomed", doomed(Some(BucketId([1; 8]))));
+    assert_eq!(names(behind), (String::new(), false));
     call("forget", Forget { id: BucketId([1; 8]) }.to_bytes());
-    assert_eq!(names(call("doomed", Doomed { max: 9 }.to_bytes())), (String::new(), false));
+    assert_eq!(names(call("doomed", doomed(None))), (String::new(), false));
 }
 
 #[test]

@@ -67,3 +67,44 @@ async fn a_removal_that_is_not_at_its_end_costs_no_upload() {
     let page = world.flat.parts(&bucket, parts).await.expect("the upload is there");
     assert_eq!((page.parts.len(), world.data_objects()), (1, 1));
 }
+
+/// One removed bucket cannot be cleared: the others are, and what else there is to sweep is swept.
+#[tokio::test]
+async fn a_bucket_that_cannot_be_cleared_keeps_none_waiting() {
+    let world = World::new();
+    let mut buckets = Vec::new();
+    for n in 0..20 {
+        buckets.push(world.make(&format!("b{n}")).await);
+    }
+    let kept = world.make("kept").await;
+    world.put_large(&kept, "k", true).await;
+    world.flat.remove(&kept, removal(["k"])).await.unwrap();
+    for bucket in &buckets {
+        world.flat.remove_bucket(bucket).await.expect("removed");
+    }
+    let stuck = format!("{}.", buckets[0].id);
+    world.cluster.fail_with(Some(Box::new(move |_, object, _| {
+        object.starts_with(&stuck).then(|| Error::Unavailable("away".into()))
+    })));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    sweep().scan(&world.flat).await.expect("scanned");
+    world.cluster.fail_with(None);
+    assert_eq!(world.data_objects(), 0);
+    assert_eq!(world.cluster.names(INDEX_POOL).len(), 2 * 4, "of the stuck one and the kept one");
+}
+
+/// A splitter made a shard and died, and then the bucket was removed.
+#[tokio::test]
+async fn a_shard_that_was_made_and_not_filled_goes_with_its_bucket() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let child = child_of(bucket.shards, 1, 0).expect("few shards");
+    let (roots, settings) = (bucket.shards, bucket.settings.clone());
+    let sprout = Sprout { bucket: bucket.id, settings, roots, shard: child };
+    let made: Answer<Nothing> =
+        world.flat.shard(&bucket, child, "sprout", &sprout).await.expect("made");
+    assert_eq!(made.0, Ok(Nothing {}));
+    world.flat.remove_bucket(&bucket).await.expect("removed");
+    sweep().clear_doomed(&world.flat).await.expect("cleared");
+    assert_eq!(world.cluster.names(INDEX_POOL).len(), 0);
+}
