@@ -217,6 +217,9 @@ pub trait Catalogue {
     fn remove<'a>(&'a self, bucket: &'a Bucket, remove: Remove) -> Later<'a, Vec<Done<Removed>>>;
     /// Changes what keeps a version from being removed.
     fn lock<'a>(&'a self, bucket: &'a Bucket, lock: SetLock) -> Later<'a, Entry>;
+    /// Brings the data of a version under its lock. Whoever makes a version or changes its lock does so by that; a
+    /// second time it is for those who come after somebody that may have died in between.
+    fn guard<'a>(&'a self, bucket: &'a Bucket, key: &'a Bytes, entry: &'a Entry) -> Later<'a, ()>;
     /// Gives a version other tags.
     fn tag<'a>(&'a self, bucket: &'a Bucket, tags: SetTags) -> Later<'a, Entry>;
     /// Replaces who else may use an object.

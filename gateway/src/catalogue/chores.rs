@@ -1,5 +1,5 @@
-//! The workers: lifecycle rules, objects that end by themselves, events for webhooks, and shards that are too
-//! large.
+//! The workers: lifecycle rules, objects that end by themselves, locks of data, events for webhooks, and shards that
+//! are too large.
 //!
 //! Every gateway runs one. It looks through the records of all buckets every [`Chores::every`], and does what is
 //! due in those that have rules. The work of a shard is a lease in the shard itself (`bucket.claim`), with the
@@ -24,6 +24,7 @@ use store_shell::shutdown::Shutdown;
 
 pub mod deliver;
 mod expiry;
+mod guard;
 mod keys;
 mod split;
 mod walk;
@@ -64,6 +65,8 @@ pub struct Chores {
     holder: u64,
     /// Rounds that are done, or another's, as (round, plan).
     done: RefCell<BTreeMap<(BucketId, u32), (u64, u64)>>,
+    /// The same of the rounds in which locks are repeated.
+    guarded: RefCell<BTreeMap<(BucketId, u32), u64>>,
 }
 
 /// What a walk did since it last told.
@@ -83,8 +86,9 @@ impl Chores {
         delivery: Delivery,
     ) -> Self {
         let (holder, health) = (clock::random_u64() | 1, Health::default());
-        let (split_keys, done) = (SPLIT_KEYS_DEFAULT, RefCell::default());
-        Chores { calendar, every, metrics, delivery, split_keys, health, holder, done }
+        let (done, guarded) = (RefCell::default(), RefCell::default());
+        let split_keys = SPLIT_KEYS_DEFAULT;
+        Chores { calendar, every, metrics, delivery, split_keys, health, holder, done, guarded }
     }
 
     /// Works until `shutdown`.
@@ -153,6 +157,9 @@ impl Chores {
         }
         if bucket.documents.contains_key(document::LIFECYCLE) {
             self.lifecycle(flat, bucket, shutdown).await?;
+        }
+        if bucket.settings.lock {
+            self.guard_locked(flat, bucket, shutdown).await?;
         }
         Ok(())
     }

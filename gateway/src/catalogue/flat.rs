@@ -682,6 +682,10 @@ impl<C: Cluster> Catalogue for Flat<C> {
         })
     }
 
+    fn guard<'a>(&'a self, bucket: &'a Bucket, key: &'a Bytes, entry: &'a Entry) -> Later<'a, ()> {
+        Box::pin(Flat::guard(self, bucket, key, entry))
+    }
+
     fn tag<'a>(&'a self, bucket: &'a Bucket, tags: SetTags) -> Later<'a, Entry> {
         Box::pin(async move { Ok(self.keyed(bucket, &tags.key, "tag", &tags).await?.1) })
     }

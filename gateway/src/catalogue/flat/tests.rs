@@ -5,6 +5,7 @@ use super::*;
 use crate::catalogue::sweep::Sweep;
 use crate::cluster::memory::MemoryCluster;
 
+mod locks;
 mod removal;
 mod split;
 
@@ -57,24 +58,7 @@ impl World {
             self.flat.write(bucket, data, offset, "x".into()).await.expect("written");
         }
         if commit {
-            let part = ManifestPart { size: data.size, ..ManifestPart::default() };
-            let manifest = Manifest {
-                id,
-                stripe_bytes: STRIPE_BYTES,
-                parts: vec![part],
-                ..Manifest::default()
-            };
-            let detail = Detail { body: Body::Striped { manifest }, ..Detail::default() };
-            let entry = Entry { size: data.size, striped: true, ..Entry::default() };
-            let put = Put {
-                key,
-                entry,
-                detail: detail.to_bytes(),
-                intent: Some(data),
-                now_ms: NOW_MS,
-                ..Put::default()
-            };
-            self.flat.put(bucket, put).await.expect("committed");
+            self.flat.put(bucket, commit_of(key, data)).await.expect("committed");
         }
         data
     }
@@ -82,6 +66,17 @@ impl World {
     fn data_objects(&self) -> usize {
         self.cluster.names(DATA_POOL).len()
     }
+}
+
+/// The call that makes an object of data that was announced.
+fn commit_of(key: Bytes, data: DataRef) -> Put {
+    let part = ManifestPart { size: data.size, ..ManifestPart::default() };
+    let (id, stripe_bytes) = (data.id, data.stripe_bytes);
+    let manifest = Manifest { id, stripe_bytes, parts: vec![part], ..Manifest::default() };
+    let detail = Detail { body: Body::Striped { manifest }, ..Detail::default() };
+    let entry = Entry { size: data.size, striped: true, ..Entry::default() };
+    let (detail, intent) = (detail.to_bytes(), Some(data));
+    Put { key, entry, detail, intent, now_ms: NOW_MS, ..Put::default() }
 }
 
 /// The removal of the objects of these keys.

@@ -1,0 +1,54 @@
+//! Locks of data where a gateway dies between the index and the data.
+
+use super::*;
+use crate::catalogue::chores::Chores;
+use crate::catalogue::chores::deliver::Delivery;
+use crate::s3::lifecycle::Calendar;
+use store_shell::shutdown::Shutdown;
+
+impl World {
+    /// Makes a bucket with object lock, and with a retention for everything.
+    async fn make_locking(&self, retention: Option<LockMode>) -> Rc<Bucket> {
+        let bucket = self.make("locks").await;
+        let retention = retention.map(|mode| DefaultRetention { mode, count: 1, years: false });
+        for change in [
+            SettingsChange::Versioning { versioning: Versioning::Enabled },
+            SettingsChange::Lock { retention },
+        ] {
+            self.flat.configure(&bucket, change).await.expect("configured");
+        }
+        self.flat.bucket_now("locks").await.expect("there")
+    }
+
+    /// How many of the data objects refuse a raw delete; the others go.
+    fn data_objects_that_stay(&self) -> usize {
+        let delete = |name: &String| {
+            let done =
+                self.cluster.operate_now(DATA_POOL, name.clone(), &[Op::Delete {}], false);
+            matches!(done, Err(Error::Denied(_)))
+        };
+        self.cluster.names(DATA_POOL).iter().filter(|name| delete(name)).count()
+    }
+}
+
+fn data_cannot_be_locked() -> Option<crate::cluster::memory::Fault> {
+    Some(Box::new(|pool, _, ops| match &ops[0] {
+        Op::Exec { .. } if pool == DATA_POOL => Some(Error::TimedOut("no answer".into())),
+        _ => None,
+    }))
+}
+
+#[tokio::test]
+async fn data_that_a_dead_gateway_left_unlocked_is_locked_by_a_worker() {
+    let world = World::new();
+    let bucket = world.make_locking(Some(LockMode::Compliance)).await;
+    let data = world.put_large(&bucket, "k", false).await;
+    world.cluster.fail_with(data_cannot_be_locked());
+    let put = world.flat.put(&bucket, commit_of("k".into(), data)).await;
+    assert!(matches!(put, Err(CatalogueError::Cluster(_))), "the version is not refused: {put:?}");
+    world.cluster.fail_with(None);
+    let calendar = Calendar { day_ms: 86_400_000 };
+    let chores = Chores::new(calendar, Duration::ZERO, Arc::default(), Delivery::default());
+    chores.look_through(&world.flat, &Shutdown::new()).await.expect("looked through");
+    assert_eq!(world.data_objects_that_stay(), 3);
+}
