@@ -8,11 +8,11 @@
 
 use super::flat::{Flat, data_place};
 use super::*;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Place};
 use crate::s3::lifecycle::{Calendar, DAY_MS};
 use futures_util::StreamExt;
 use futures_util::stream;
-use store_base::bucket::{BODY_CLASS, RemoveBody};
+use store_base::bucket::{BODY_CLASS, LockBody, ObjectLock, RemoveBody};
 use store_base::op::Op;
 use store_shell::shutdown::Shutdown;
 
@@ -340,19 +340,41 @@ async fn delete_data<C: Cluster>(
             let (place, object) = (data_place(bucket), data.stripe_name(bucket.id, stripe));
             let ops = vec![Op::Delete {}];
             match flat.cluster.operate(place, object.clone(), ops, false).await {
-                // It was locked once. That governance was passed over, the index has decided.
-                Err(Error::Denied(_)) => {
-                    let remove = RemoveBody { bypass: true };
-                    let done: Answer<Nothing> =
-                        flat.exec(place, object, BODY_CLASS, "remove", &remove).await?;
-                    Ok(done.0.map(drop)?)
-                }
+                Err(Error::Denied(_)) => delete_locked(flat, place, object).await,
                 deleted => gone(deleted),
             }
         })
         .buffer_unordered(DELETES_IN_FLIGHT);
     while let Some(done) = deletes.next().await {
         done?;
+    }
+    Ok(())
+}
+
+/// Removes a data object that was locked once. The index has given its version up: that governance was passed over, it
+/// has decided, and that no hold is on. One that is on all the same was left by a gateway that died.
+async fn delete_locked<C: Cluster>(
+    flat: &Flat<C>,
+    place: Place,
+    object: String,
+) -> Result<(), CatalogueError> {
+    let remove = RemoveBody { bypass: true };
+    for last in [false, true] {
+        let done: Answer<Nothing> =
+            flat.exec(place, object.clone(), BODY_CLASS, "remove", &remove).await?;
+        match done.0 {
+            Err(Refusal::Locked {}) if !last => {}
+            done => return Ok(done.map(drop)?),
+        }
+        // Refused while compliance is in force.
+        let lock = ObjectLock { retention: None, hold: Some(false) };
+        let free = LockBody { lock, bypass: true };
+        let freed: Answer<Nothing> =
+            flat.exec(place, object.clone(), BODY_CLASS, "lock", &free).await?;
+        match freed.0 {
+            Err(Refusal::NoKey {}) => return Ok(()),
+            freed => drop(freed?),
+        }
     }
     Ok(())
 }

@@ -52,3 +52,30 @@ async fn data_that_a_dead_gateway_left_unlocked_is_locked_by_a_worker() {
     chores.look_through(&world.flat, &Shutdown::new()).await.expect("looked through");
     assert_eq!(world.data_objects_that_stay(), 3);
 }
+
+/// A hold that the version has not got any more, or never had.
+#[tokio::test]
+async fn a_hold_that_was_left_on_data_keeps_no_garbage() {
+    for mode in [None, Some(LockMode::Governance), Some(LockMode::Compliance)] {
+        let world = World::new();
+        let bucket = world.make_locking(mode).await;
+        world.put_large(&bucket, "k", true).await;
+        let page = world.flat.versions(&bucket, versions(1)).await.expect("listed");
+        let VersionItem::Version { key, entry, .. } = &page.items[0] else { panic!("a version") };
+        let lock = ObjectLock { hold: Some(true), ..entry.lock };
+        for object in world.cluster.names(DATA_POOL) {
+            let lock = LockBody { lock, bypass: false };
+            let done: Answer<Nothing> =
+                world.flat.exec(DATA_POOL, object, BODY_CLASS, "lock", &lock).await.expect("asked");
+            assert_eq!(done.0, Ok(Nothing {}));
+        }
+        let version = Some(entry.version());
+        let item = RemoveItem { key: key.clone(), version, ..RemoveItem::default() };
+        let remove = Remove { items: vec![item], bypass: true, ..removal([""; 0]) };
+        let gone = world.flat.remove(&bucket, remove).await.expect("asked");
+        let compliance = mode == Some(LockMode::Compliance);
+        assert_eq!(gone[0].is_err(), compliance, "{mode:?}: {gone:?}");
+        sweep().sweep_dirty(&world.flat).await;
+        assert_eq!(world.data_objects(), if compliance { 3 } else { 0 }, "{mode:?}");
+    }
+}
