@@ -420,10 +420,12 @@ crate::codec_struct!(Expired { count, next });
 pub struct Garbage {
     /// Only what became garbage before.
     pub before_ms: u64,
+    /// Goes on behind this record, as it was given; empty for the start.
+    pub after: Bytes,
     /// At most so many records.
     pub max: u32,
 }
-crate::codec_struct!(Garbage { before_ms, max });
+crate::codec_struct!(Garbage { before_ms, after, max });
 
 /// `swept`: the data of these records is removed. Output: `Nothing`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

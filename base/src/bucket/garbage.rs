@@ -127,11 +127,16 @@ pub(super) fn garbage(
     context: &mut dyn ClassContext,
     input: Garbage,
 ) -> Result<Vec<(Bytes, Vec<DataRef>)>, ClassError> {
+    let start = key_in(b'g', b"");
+    let from = match input.after.is_empty() {
+        true => start,
+        false => Bytes::from([&input.after[..], &[0]].concat()).max(start),
+    };
     let until = key_in(b'g', &input.before_ms.to_be_bytes());
     let max = (input.max as usize).min(GARBAGE_RECORDS_MAX);
     let mut found = Vec::new();
     let mut refs = 0;
-    for (key, value) in context.omap_range(&key_in(b'g', b""), &until, max)? {
+    for (key, value) in context.omap_range(&from, &until, max)? {
         let runs = match stored(value)? {
             Discarded::Runs { runs } => runs.refs().collect(),
             Discarded::Manifest { id } => manifest_apart(context, &id)?.refs().collect(),

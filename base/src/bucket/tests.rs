@@ -190,7 +190,10 @@ fn data_moves_from_intent_to_object_to_garbage_and_is_never_lost() {
     }
     assert_eq!(shard.data(), [a, b].into());
     let garbage = |shard: &mut Shard, before_ms| {
-        shard.call::<_, Vec<(Bytes, Vec<DataRef>)>>("garbage", &Garbage { before_ms, max: 10 })
+        shard.call::<_, Vec<(Bytes, Vec<DataRef>)>>(
+            "garbage",
+            &Garbage { before_ms, max: 10, ..Garbage::default() },
+        )
     };
     assert_eq!(garbage(&mut shard, 5), []);
     let found = garbage(&mut shard, 6);
@@ -299,7 +302,7 @@ fn abort_makes_garbage_of_every_part() {
 fn sweep(shard: &mut Shard) -> BTreeSet<DataRef> {
     let mut removed = BTreeSet::new();
     loop {
-        let ask = Garbage { before_ms: u64::MAX, max: 3 };
+        let ask = Garbage { before_ms: u64::MAX, max: 3, ..Garbage::default() };
         let found: Vec<(Bytes, Vec<DataRef>)> = shard.call("garbage", &ask);
         if found.is_empty() {
             return removed;
@@ -354,8 +357,7 @@ fn many_parts_are_kept_apart_and_go_in_one_small_record() {
 fn a_sealed_shard_takes_nothing_and_clears() {
     let mut shard = Shard::new();
     shard.put("k", inline(1, 1)).unwrap();
-    let seal =
-        |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Seal { removal: 1 }).0;
+    let seal = |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Seal { removal: 1 }).0;
     assert_eq!(seal(&mut shard), Err(Refusal::NotEmpty {}));
     shard.remove(vec![object("k")]).remove(0).unwrap();
     let id = begin(&mut shard, "k", 4);

@@ -32,7 +32,8 @@ impl<C: Cluster> Flat<C> {
         }
         self.guard_data(bucket, key, entry).await.map_err(|error| match error {
             CatalogueError::Refused(refusal) => {
-                let error = format!("the version is there, and its data is not locked: {refusal:?}");
+                let error =
+                    format!("the version is there, and its data is not locked: {refusal:?}");
                 Error::Unavailable(error).into()
             }
             error => error,

@@ -132,8 +132,8 @@ impl Sweep {
         }
     }
 
-    /// Removes the garbage of a shard that is older than `before_ms`. `false` if younger garbage, or
-    /// garbage that is being read, is left.
+    /// Removes the garbage of a shard that is older than `before_ms`. `false` if younger garbage is left, or what is
+    /// being read, or locked; that keeps nothing else waiting.
     async fn sweep_shard<C: Cluster>(
         &self,
         flat: &Flat<C>,
@@ -141,30 +141,35 @@ impl Sweep {
         shard: u32,
         before_ms: u64,
     ) -> Result<bool, CatalogueError> {
+        let (mut after, mut left) = (Bytes::new(), false);
         loop {
-            let ask = Garbage { before_ms, max: RECORDS_PER_CALL };
+            let ask = Garbage { before_ms, after, max: RECORDS_PER_CALL };
             let found: Vec<(Bytes, Vec<DataRef>)> =
                 match flat.shard(bucket, shard, "garbage", &ask).await {
                     // A shard of a bucket that is gone.
                     Err(CatalogueError::Cluster(Error::NotFound(_))) => return Ok(true),
                     found => found?,
                 };
-            if found.is_empty() {
-                let ask = Garbage { before_ms: u64::MAX, max: 1 };
+            let Some((last, _)) = found.last() else {
+                if left {
+                    return Ok(false);
+                }
+                let ask = Garbage { before_ms: u64::MAX, max: 1, ..Garbage::default() };
                 let rest: Vec<(Bytes, Vec<DataRef>)> =
                     flat.shard(bucket, shard, "garbage", &ask).await?;
                 return Ok(rest.is_empty());
-            }
+            };
+            after = last.clone();
             let (held, free): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, refs)| {
                 refs.iter().any(|data| flat.commons.holds.is_held(&data.id))
             });
+            left |= !held.is_empty();
             let mut records = Vec::with_capacity(free.len());
-            let mut locked = false;
             for (key, refs) in free {
                 match delete_data(flat, bucket, &refs).await {
                     Err(CatalogueError::Refused(Refusal::Locked {})) => {
                         tracing::warn!(bucket = %bucket.name, shard, "garbage is locked; it stays");
-                        locked = true;
+                        left = true;
                     }
                     done => {
                         done?;
@@ -174,9 +179,6 @@ impl Sweep {
             }
             if !records.is_empty() {
                 let _: Nothing = flat.shard(bucket, shard, "swept", &Swept { records }).await?;
-            }
-            if locked || !held.is_empty() {
-                return Ok(false);
             }
         }
     }
@@ -217,11 +219,7 @@ impl Sweep {
                 flat.commons.note_crowded(bucket, shard);
             }
             let age = u64::try_from(self.intent_age.as_millis()).unwrap_or(u64::MAX);
-            let old = Expire {
-                before_ms: now_ms.saturating_sub(age),
-                now_ms,
-                ..Expire::default()
-            };
+            let old = Expire { before_ms: now_ms.saturating_sub(age), now_ms, ..Expire::default() };
             self.expire(flat, bucket, shard, old).await?;
             self.sweep_shard(flat, bucket, shard, self.before(flat, now_ms)).await?;
         }

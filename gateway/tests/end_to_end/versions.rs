@@ -415,9 +415,8 @@ fn an_upload_that_is_completed_again_is_locked_then() {
         "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part></CompleteMultipartUpload>",
         part.headers["etag"]
     );
-    let complete = || {
-        world.client.ask("POST", &format!("/locks/m?uploadId={upload}"), document.as_bytes())
-    };
+    let complete =
+        || world.client.ask("POST", &format!("/locks/m?uploadId={upload}"), document.as_bytes());
     world.fail(|pool, _, ops| match &ops[0] {
         Op::Exec { .. } if pool == DATA_POOL => Some(Error::TimedOut("no answer".into())),
         _ => None,

@@ -383,8 +383,7 @@ fn a_shard_with_versions_is_not_empty() {
     let mut shard = Shard::new();
     shard.configure(settings(1, Versioning::Enabled));
     let marker = shard.remove(vec![object("k")]).remove(0).unwrap().marker.unwrap();
-    let seal =
-        |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Seal { removal: 1 }).0;
+    let seal = |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Seal { removal: 1 }).0;
     assert_eq!(seal(&mut shard), Err(Refusal::NotEmpty {}));
     shard.remove(vec![version_of("k", marker.version())]).remove(0).unwrap();
     assert!(shard.0.omap.is_empty());

@@ -278,6 +278,29 @@ async fn replaced_removed_and_abandoned_data_is_swept_and_nothing_else() {
     assert_eq!(world.data_objects(), 2 * 3);
 }
 
+/// As many as one page has, and more behind them.
+#[tokio::test]
+async fn what_is_being_read_keeps_no_other_garbage() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let mut holds = Vec::new();
+    for _ in 0..10 {
+        let data = world.put_large(&bucket, "k", true).await;
+        holds.push(world.flat.hold(data.id));
+    }
+    for _ in 0..10 {
+        world.put_large(&bucket, "k", true).await;
+    }
+    // Garbage of one moment comes in no order: what is held is among the first.
+    let remove = Remove { now_ms: NOW_MS + 1, ..removal(["k"]) };
+    world.flat.remove(&bucket, remove).await.unwrap();
+    sweep().sweep_dirty(&world.flat).await;
+    assert_eq!(world.data_objects(), 10 * 3);
+    drop(holds);
+    sweep().scan(&world.flat).await.unwrap();
+    assert_eq!(world.data_objects(), 0);
+}
+
 #[tokio::test]
 async fn a_failed_sweep_is_repeated_until_nothing_is_left() {
     let world = World::new();

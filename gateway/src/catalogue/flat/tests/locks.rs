@@ -23,8 +23,7 @@ impl World {
     /// How many of the data objects refuse a raw delete; the others go.
     fn data_objects_that_stay(&self) -> usize {
         let delete = |name: &String| {
-            let done =
-                self.cluster.operate_now(DATA_POOL, name.clone(), &[Op::Delete {}], false);
+            let done = self.cluster.operate_now(DATA_POOL, name.clone(), &[Op::Delete {}], false);
             matches!(done, Err(Error::Denied(_)))
         };
         self.cluster.names(DATA_POOL).iter().filter(|name| delete(name)).count()
