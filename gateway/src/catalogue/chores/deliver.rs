@@ -18,7 +18,7 @@ use std::collections::{BTreeSet, HashMap};
 use store_base::machine::Time;
 
 /// The name of the work in the shards.
-const WORK: &str = "events";
+const WORK: &str = EVENTS_WORK;
 
 /// Events in one page.
 const PAGE: u32 = 200;
@@ -173,9 +173,7 @@ impl Chores {
         }
         let at = (bucket, shard);
         let round = clock::timestamp().millis();
-        if self.claim(flat, at, WORK, round, 0).await?.is_none() {
-            return Ok(false);
-        }
+        let Some(chore) = self.claim(flat, at, WORK, round, 0).await? else { return Ok(false) };
         let (mut after, mut held) = (0, BTreeSet::new());
         loop {
             let ask = Events { after, max: PAGE };
@@ -183,7 +181,7 @@ impl Chores {
                 flat.live_shard(bucket, shard, "events", &ask).await?;
             let Some((last, _)) = page.last() else { break };
             after = *last;
-            if !self.deliver_page(flat, at, page, &mut held, shutdown).await? {
+            if !self.deliver_page(flat, (at, chore.heard_ms), page, &mut held, shutdown).await? {
                 return Ok(false);
             }
         }
@@ -195,7 +193,7 @@ impl Chores {
     async fn deliver_page<C: Cluster>(
         &self,
         flat: &Flat<C>,
-        at: (&Bucket, u32),
+        (at, now_ms): ((&Bucket, u32), u64),
         page: Vec<(u64, EventRecord)>,
         held: &mut BTreeSet<String>,
         shutdown: &Shutdown,
@@ -205,7 +203,7 @@ impl Chores {
         for (number, event) in page {
             let endpoint = &event.notice.endpoint;
             // Behind an event that stays nothing goes to its endpoint, even if that is well again by now.
-            match self.deliver_one(at.0, number, &event, held.contains(endpoint)).await {
+            match self.deliver_one(at.0, (number, &event), held.contains(endpoint), now_ms).await {
                 true => done.push(number),
                 false => {
                     held.insert(endpoint.clone());
@@ -238,13 +236,13 @@ impl Chores {
         self.report(flat, at, WORK, Some(Bytes::new()), tally).await
     }
 
-    /// Whether the event need not be kept any longer.
+    /// Whether the event need not be kept any longer. How old it is, the daemon's clock says: that gave it its time.
     async fn deliver_one(
         &self,
         bucket: &Bucket,
-        number: u64,
-        event: &EventRecord,
+        (number, event): (u64, &EventRecord),
         held: bool,
+        now_ms: u64,
     ) -> bool {
         let endpoint = event.notice.endpoint.as_str();
         let hook: Option<&Webhook> = self.delivery.webhooks.get(endpoint);
@@ -263,8 +261,7 @@ impl Chores {
                 }
             }
         }
-        let age_ms = clock::timestamp().millis().saturating_sub(event.at_ms);
-        let too_old = age_ms > millis(EVENT_AGE_MAX);
+        let too_old = now_ms.saturating_sub(event.at_ms) > millis(EVENT_AGE_MAX);
         if too_old {
             self.metrics.event_given_up();
             let key = String::from_utf8_lossy(&event.key);

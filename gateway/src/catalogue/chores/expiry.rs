@@ -4,7 +4,7 @@
 use super::*;
 
 /// The name of the work in the shards.
-const WORK: &str = "expiry";
+const WORK: &str = EXPIRY_WORK;
 
 /// Objects in one page.
 const PAGE: u32 = 500;
