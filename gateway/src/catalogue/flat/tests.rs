@@ -5,6 +5,7 @@ use super::*;
 use crate::catalogue::sweep::Sweep;
 use crate::cluster::memory::MemoryCluster;
 
+mod events;
 mod locks;
 mod removal;
 mod split;
