@@ -183,7 +183,7 @@ impl Chores {
     ) -> Result<Option<Chore>, CatalogueError> {
         let (holder, lease_ms) = (self.holder, millis(LEASE));
         let claim = Claim { name: name.to_owned(), holder, lease_ms, round, plan };
-        flat.live_shard(at.0, at.1, "claim", &claim).await
+        flat.work_shard(at.0, at.1, "claim", &claim).await
     }
 
     /// Tells how far one is. `false` if the work is another's by now.
@@ -205,7 +205,7 @@ impl Chores {
             acted: tally.acted,
             passed: tally.passed,
         };
-        flat.live_shard(at.0, at.1, "report", &report).await
+        flat.work_shard(at.0, at.1, "report", &report).await
     }
 
     /// Removes what was judged, where it is still so.
@@ -226,7 +226,7 @@ impl Chores {
                 owner: at.0.owner.clone(),
                 settings: at.0.settings.clone(),
             };
-            let outcomes: Retired = match flat.live_shard(at.0, at.1, "retire", &retire).await {
+            let outcomes: Retired = match flat.work_shard(at.0, at.1, "retire", &retire).await {
                 // A full cluster takes small removals only.
                 Err(CatalogueError::Cluster(Error::Full(_) | Error::Quota(_))) if batch_max > 1 => {
                     batch_max = 1;

@@ -37,6 +37,15 @@ const OPEN_BODY_BYTES: u64 = 5 << 30;
 /// removing the bucket, or tried. Then the removal is taken back.
 const CLOSED_PAUSES_MS: [u64; 6] = [20, 50, 100, 300, 700, 1500];
 
+/// Who calls a shard of a bucket that ought to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// A client waits: a removal of the bucket that does not come to its end is taken back.
+    Client,
+    /// A worker, who comes again: a bucket that is being removed is left alone.
+    Worker,
+}
+
 /// Shards that have garbage: their bucket, and since when, in ms since 1970.
 type Dirty = BTreeMap<(BucketId, u32), (Rc<Bucket>, u64)>;
 
@@ -146,8 +155,32 @@ impl<C: Cluster> Flat<C> {
         method: &str,
         input: &I,
     ) -> Result<O, CatalogueError> {
+        self.called_shard(bucket, shard, method, input, Caller::Client).await
+    }
+
+    /// The same for a worker.
+    pub(super) async fn work_shard<I: Encode, O: Decode>(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        method: &str,
+        input: &I,
+    ) -> Result<O, CatalogueError> {
+        self.called_shard(bucket, shard, method, input, Caller::Worker).await
+    }
+
+    async fn called_shard<I: Encode, O: Decode>(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        method: &str,
+        input: &I,
+        caller: Caller,
+    ) -> Result<O, CatalogueError> {
         match self.ask_shard(bucket, shard, method, input).await? {
-            Err(Refusal::NoBucket {}) => self.closed_shard(bucket, shard, method, input).await,
+            Err(Refusal::NoBucket {}) if caller == Caller::Client => {
+                self.closed_shard(bucket, shard, method, input).await
+            }
             done => Ok(done?),
         }
     }

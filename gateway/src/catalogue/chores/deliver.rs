@@ -228,7 +228,7 @@ impl Chores {
         loop {
             let ask = Events { after, max: PAGE };
             let page: Vec<(u64, EventRecord)> =
-                flat.live_shard(bucket, shard, "events", &ask).await?;
+                flat.work_shard(bucket, shard, "events", &ask).await?;
             let Some((last, event)) = page.last() else { break };
             after = *last;
             // Events are in the order of their time: who can only give up needs none of the younger ones.
@@ -286,7 +286,7 @@ impl Chores {
         let (at, acted) = (round.at, events.len() as u64);
         if acted > 0 {
             let delivered = Delivered { events };
-            let _: Nothing = flat.live_shard(at.0, at.1, "delivered", &delivered).await?;
+            let _: Nothing = flat.work_shard(at.0, at.1, "delivered", &delivered).await?;
         }
         round.told = clock::now();
         let tally = Tally { looked: acted, acted, passed: 0 };

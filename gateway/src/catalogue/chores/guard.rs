@@ -49,7 +49,7 @@ impl Chores {
         let mut list = ListVersions { from, max: PAGE, ..ListVersions::default() };
         loop {
             let began = clock::now();
-            let page: VersionPage = flat.live_shard(bucket, shard, "versions", &list).await?;
+            let page: VersionPage = flat.work_shard(bucket, shard, "versions", &list).await?;
             let now_ms = clock::timestamp().millis();
             let mut tally = Tally { looked: page.items.len() as u64, ..Tally::default() };
             for item in page.items {

@@ -1,6 +1,11 @@
 //! Buckets that are removed by several at once, by some who die, and while others write.
 
 use super::*;
+use crate::catalogue::chores::Chores;
+use crate::catalogue::chores::deliver::Delivery;
+use crate::s3::access::rules::document;
+use crate::s3::lifecycle::Calendar;
+use store_shell::shutdown::Shutdown;
 
 /// What of a removal is not answered.
 fn unanswered(step: &'static str) -> Option<crate::cluster::memory::Fault> {
@@ -107,4 +112,48 @@ async fn a_shard_that_was_made_and_not_filled_goes_with_its_bucket() {
     world.flat.remove_bucket(&bucket).await.expect("removed");
     sweep().clear_doomed(&world.flat).await.expect("cleared");
     assert_eq!(world.cluster.names(INDEX_POOL).len(), 0);
+}
+
+/// A removal is at its last step, for long: the workers that come by leave it alone, and it is not told that the bucket is
+/// gone when a writer takes it back.
+#[tokio::test]
+async fn workers_take_no_removal_back_and_writers_do() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let lifecycle = SetDocument {
+        name: "b".into(),
+        id: bucket.id,
+        document: document::LIFECYCLE.to_owned(),
+        value: "<LifecycleConfiguration><Rule><Status>Enabled</Status><Filter/><Expiration>\
+                <Days>1</Days></Expiration></Rule></LifecycleConfiguration>"
+            .into(),
+        expected: ExpectedDocuments::default(),
+    };
+    world.flat.set_document(lifecycle).await.expect("set");
+    let seen = world.flat.bucket_now("b").await.expect("there");
+    world.cluster.fail_with(unanswered("remove"));
+    world.flat.remove_bucket(&bucket).await.expect_err("its last step is yet to come");
+    world.cluster.fail_with(None);
+
+    let calendar = Calendar { day_ms: 86_400_000 };
+    let chores = Chores::new(calendar, Duration::ZERO, Arc::default(), Delivery::default());
+    let shutdown = Shutdown::new();
+    // With the record from before the removal.
+    let done = chores.lifecycle(&world.flat, &seen, &shutdown).await;
+    assert_eq!(refusal(done), Refusal::NoBucket {});
+    let named = NamedBucket { name: "b".into(), id: bucket.id, removing: 0 };
+    let registry = || registry_name("b");
+    let read = ReadBucket { name: "b".into() };
+    let record: Option<BucketRecord> =
+        world.flat.registry(registry(), "read", &read).await.expect("read");
+    let removing = record.expect("there").removing;
+    assert_eq!(removing, 1, "it goes on");
+
+    world.put(&bucket, "k").await.expect("a client waits no longer");
+    let last = NamedBucket { removing, ..named };
+    let late: Answer<Nothing> =
+        world.flat.registry(registry(), "remove", &last).await.expect("asked");
+    assert_eq!(late.0, Err(Refusal::TakenBack {}));
+    let told: crate::s3::error::S3Error = CatalogueError::Refused(Refusal::TakenBack {}).into();
+    assert_eq!(told.code, crate::s3::error::Code::OperationAborted);
 }
