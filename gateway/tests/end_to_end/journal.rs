@@ -231,3 +231,24 @@ fn a_log_says_whether_an_acl_was_needed_and_goes_to_another_owner_by_his_policy(
     };
     assert_eq!((of("REST.PUT.OBJECT").as_str(), of("REST.GET.OBJECT").as_str()), ("-", "Yes"));
 }
+
+#[test]
+fn no_log_is_called_empty_while_records_wait() {
+    let world = World::logged(JOURNAL);
+    assert_eq!(world.client.ask("PUT", "/bucket/first", b"x").status, 200);
+    // One who asked ended in the middle: the next one of his gateway goes on at once.
+    world
+        .fail(|_, _, ops| calls(ops, "journal_clear").then(|| Error::Unavailable("a test".into())));
+    assert_eq!(world.client.ask("POST", "/bucket?logging=", b"").status, 503);
+    world.cluster.fail_with(None);
+    assert_eq!(world.changes(), ["REST.PUT.OBJECT first 1"]);
+    // What became of a change is not told: its record waits.
+    world.fail(|_, _, ops| {
+        calls(ops, "journal_settle").then(|| Error::Unavailable("a test".into()))
+    });
+    assert_eq!(world.client.ask("PUT", "/bucket/second", b"xy").status, 200);
+    world.cluster.fail_with(None);
+    assert_eq!(world.client.ask("POST", "/bucket?logging=", b"").status, 503);
+    world.cluster.advance(600);
+    assert_eq!(world.changes(), ["REST.PUT.OBJECT second 2"]);
+}
