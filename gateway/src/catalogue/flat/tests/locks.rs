@@ -78,3 +78,18 @@ async fn a_hold_that_was_left_on_data_keeps_no_garbage() {
         assert_eq!(world.data_objects(), if compliance { 3 } else { 0 }, "{mode:?}");
     }
 }
+
+/// A version that is there and whose data cannot be locked, not even the second time: whoever counts refusals as
+/// changes that were not made must not see one.
+#[tokio::test]
+async fn what_hinders_the_locking_of_data_is_no_refusal_of_its_version() {
+    let world = World::new();
+    let bucket = world.make_locking(Some(LockMode::Compliance)).await;
+    let data = world.put_large(&bucket, "k", false).await;
+    for object in world.cluster.names(DATA_POOL) {
+        world.cluster.operate_now(DATA_POOL, object, &[Op::Delete {}], false).expect("deleted");
+    }
+    let put = world.flat.put(&bucket, commit_of("k".into(), data)).await;
+    assert!(matches!(put, Err(CatalogueError::Cluster(Error::Unavailable(_)))), "{put:?}");
+    assert_eq!(world.flat.usage(&bucket).await.expect("usage").objects, 1);
+}
