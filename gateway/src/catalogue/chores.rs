@@ -165,7 +165,7 @@ impl Chores {
     }
 
     /// The round that is due. What expires does so at midnight (UTC): one round a day suffices.
-    fn round(&self, now_ms: u64) -> u64 {
+    pub(in crate::catalogue) fn round(&self, now_ms: u64) -> u64 {
         match self.calendar.day_ms {
             DAY_MS => now_ms / DAY_MS,
             short => now_ms / (short / ROUNDS_PER_SHORT_DAY).max(1),

@@ -8,6 +8,7 @@ use crate::cluster::memory::MemoryCluster;
 mod events;
 mod locks;
 mod removal;
+mod rounds;
 mod split;
 
 const NOW_MS: u64 = 1_700_000_000_000;
