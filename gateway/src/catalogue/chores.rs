@@ -277,7 +277,7 @@ fn millis(span: Duration) -> u64 {
 }
 
 /// Rests as long as the work since `began` took.
-async fn rest(began: store_base::machine::Time) {
+async fn rest(began: Time) {
     tokio::time::sleep(clock::now().since(began).min(PAUSE_MAX)).await;
 }
 

@@ -13,7 +13,6 @@ use std::cell::{Cell, RefCell};
 use store_base::PoolId;
 use store_base::class::{self, MethodKind};
 use store_base::codec::{Decode, Encode};
-use store_base::machine::Time;
 use store_base::op::Op;
 
 pub(super) mod route;
@@ -111,17 +110,20 @@ impl<C: Cluster> Flat<C> {
         };
         let read_only = kind == Some(MethodKind::Read);
         let result = self.cluster.operate(pool, object, vec![op], read_only).await;
-        let results = self.noted(result)?;
+        let results = self.noted(pool, result)?;
         let data = results.into_iter().next().map(|result| result.data).unwrap_or_default();
         O::from_bytes(data).map_err(|error| {
             Error::Damaged(format!("answer of {class}.{method} not understood: {error}")).into()
         })
     }
 
-    /// On a full cluster garbage is not left to lie.
-    fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if matches!(result, Err(Error::Full(_) | Error::Quota(_))) {
-            self.commons.note_full();
+    /// Where there is no room garbage is not left to lie. Daemons that are full hold the data of many pools; a quota is
+    /// one pool's.
+    fn noted<T>(&self, pool: Place, result: Result<T, Error>) -> Result<T, Error> {
+        match result {
+            Err(Error::Full(_)) => self.commons.note_full(None),
+            Err(Error::Quota(_)) => self.commons.note_full(Some(pool)),
+            _ => {}
         }
         result
     }
@@ -782,8 +784,9 @@ impl<C: Cluster> Catalogue for Flat<C> {
             let stripe = u64::from(data.stripe_bytes.max(1));
             let object = data.stripe_name(bucket.id, offset / stripe);
             let op = Op::Write { offset: offset % stripe, data: bytes };
-            let result = self.cluster.operate(data_place(bucket), object, vec![op], false).await;
-            self.noted(result)?;
+            let pool = data_place(bucket);
+            let result = self.cluster.operate(pool, object, vec![op], false).await;
+            self.noted(pool, result)?;
             Ok(())
         })
     }

@@ -17,7 +17,6 @@ use super::*;
 use crate::cluster::Cluster;
 use std::collections::HashMap;
 use store_base::codec::Decode;
-use store_base::machine::Time;
 
 /// How long a user's limits are believed.
 pub const LIMITS_TTL: Duration = Duration::from_secs(5);

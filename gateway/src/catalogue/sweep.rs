@@ -21,7 +21,7 @@ use store_shell::shutdown::Shutdown;
 pub struct Sweep {
     /// How often the shards known to have garbage are looked at.
     pub tick: Duration,
-    /// How long garbage lies, so that readers can finish. On a full cluster it does not.
+    /// How long garbage lies, so that readers can finish. Where there is no room it does not.
     pub delay: Duration,
     /// How often everything is looked through; zero for never.
     pub scan_every: Duration,
@@ -41,7 +41,7 @@ impl Default for Sweep {
     fn default() -> Self {
         Sweep {
             tick: Duration::from_secs(5),
-            delay: Duration::from_secs(60),
+            delay: Duration::from_secs(3600),
             scan_every: Duration::from_secs(600),
             intent_age: Duration::from_secs(3600),
             chores_every: Duration::from_secs(60),
@@ -103,13 +103,14 @@ impl Sweep {
     /// Sweeps the shards that requests of this catalogue made dirty and whose time has come.
     pub async fn sweep_dirty<C: Cluster>(&self, flat: &Flat<C>) {
         let now_ms = clock::timestamp().millis();
-        let before_ms = self.before(flat, now_ms);
         let due: Vec<_> = {
             let dirty = flat.dirty.borrow();
-            let due = dirty.iter().filter(|(_, (_, since))| *since < before_ms);
-            due.map(|(key, (bucket, _))| (*key, bucket.clone())).collect()
+            let all = dirty.iter().map(|(key, (bucket, since))| {
+                (*key, bucket.clone(), *since, self.before(flat, bucket, now_ms))
+            });
+            all.filter(|(_, _, since, before_ms)| since < before_ms).collect()
         };
-        for (key, bucket) in due {
+        for (key, bucket, _, before_ms) in due {
             flat.dirty.borrow_mut().remove(&key);
             match self.sweep_shard(flat, &bucket, key.1, before_ms).await {
                 Ok(true) => {}
@@ -123,8 +124,8 @@ impl Sweep {
         }
     }
 
-    fn before<C: Cluster>(&self, flat: &Flat<C>, now_ms: u64) -> u64 {
-        match flat.commons.is_full() {
+    fn before<C: Cluster>(&self, flat: &Flat<C>, bucket: &Bucket, now_ms: u64) -> u64 {
+        match flat.commons.is_full(data_place(bucket)) {
             true => now_ms + 1,
             false => {
                 now_ms.saturating_sub(u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX))
@@ -221,7 +222,7 @@ impl Sweep {
             let age = u64::try_from(self.intent_age.as_millis()).unwrap_or(u64::MAX);
             let old = Expire { before_ms: now_ms.saturating_sub(age), now_ms, ..Expire::default() };
             self.expire(flat, bucket, shard, old).await?;
-            self.sweep_shard(flat, bucket, shard, self.before(flat, now_ms)).await?;
+            self.sweep_shard(flat, bucket, shard, self.before(flat, bucket, now_ms)).await?;
         }
         Ok(())
     }

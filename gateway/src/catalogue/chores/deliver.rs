@@ -15,7 +15,6 @@ use crate::s3::{dates, uri};
 use crate::webhook::{Webhook, Webhooks};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
-use store_base::machine::Time;
 
 /// The name of the work in the shards.
 const WORK: &str = EVENTS_WORK;

@@ -427,3 +427,30 @@ async fn a_bucket_with_versions_is_not_empty_and_their_data_is_kept() {
     assert_eq!(world.data_objects(), 0);
     world.flat.remove_bucket(&bucket).await.unwrap();
 }
+
+/// A pool reached its quota: what is in others lies as long as ever.
+#[tokio::test]
+async fn a_pool_without_room_is_emptied_at_once_and_no_other() {
+    let world = World::new();
+    let elsewhere = PoolId(7);
+    let record = BucketRecord { data_pool: elsewhere, ..World::record("full", "u") };
+    let made = world.flat.create_bucket(record).await.expect("made");
+    let Creation::Made(full) = made else { panic!("taken") };
+    let buckets = [world.make("b").await, full];
+    for bucket in &buckets {
+        world.put_large(bucket, "k", true).await;
+        let remove = Remove { now_ms: clock::timestamp().millis(), ..removal(["k"]) };
+        world.flat.remove(bucket, remove).await.unwrap();
+    }
+    let fault = move |pool: Place, _: &str, ops: &[Op]| {
+        let refused = pool == Place::Placed(elsewhere) && matches!(ops[0], Op::Write { .. });
+        refused.then(|| Error::Quota("no room".into()))
+    };
+    world.cluster.fail_with(Some(Box::new(fault)));
+    let data = DataRef { size: 1, stripe_bytes: STRIPE_BYTES, ..DataRef::default() };
+    world.flat.write(&buckets[1], data, 0, "x".into()).await.expect_err("no room");
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    Sweep { delay: Duration::from_secs(3600), ..sweep() }.sweep_dirty(&world.flat).await;
+    let left = |place| world.cluster.names(place).len();
+    assert_eq!((left(Place::Placed(elsewhere)), left(DATA_POOL)), (0, 3));
+}
