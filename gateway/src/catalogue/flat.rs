@@ -7,7 +7,7 @@ use super::*;
 use crate::cluster::{Cluster, DATA_POOL, INDEX_POOL, META_POOL, Place};
 use crate::pace::Meters;
 use crate::s3::access::rules::document;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use route::Trail;
 use std::cell::{Cell, RefCell};
 use store_base::PoolId;
@@ -15,6 +15,7 @@ use store_base::class::{self, MethodKind};
 use store_base::codec::{Decode, Encode};
 use store_base::op::Op;
 
+mod removal;
 pub(super) mod route;
 
 /// How long a looked-up bucket is believed.
@@ -31,10 +32,6 @@ const REMOVE_BATCH: usize = 100;
 
 /// An intent of so many bytes or more is of a body whose length is not known.
 const OPEN_BODY_BYTES: u64 = 5 << 30;
-
-/// A shard that is closed though its bucket is there is asked again after these pauses: somebody is
-/// removing the bucket, or tried. Then the removal is taken back.
-const CLOSED_PAUSES_MS: [u64; 6] = [20, 50, 100, 300, 700, 1500];
 
 /// Who calls a shard of a bucket that ought to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,51 +198,6 @@ impl<C: Cluster> Flat<C> {
         }
     }
 
-    /// The shard is closed: is the bucket gone, made again, or about to be removed?
-    async fn closed_shard<I: Encode, O: Decode>(
-        &self,
-        bucket: &Bucket,
-        shard: u32,
-        method: &str,
-        input: &I,
-    ) -> Result<O, CatalogueError> {
-        self.cache.borrow_mut().remove(&bucket.name);
-        for pause in CLOSED_PAUSES_MS {
-            let present = self.look_up(&bucket.name).await?.ok_or(Refusal::NoBucket {})?;
-            if present.id != bucket.id {
-                return Err(Refusal::NoBucket {}.into());
-            }
-            match self.ask_shard(bucket, shard, method, input).await? {
-                Err(Refusal::NoBucket {}) => {}
-                done => return Ok(done?),
-            }
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-        self.take_removal_back(bucket, 0).await?;
-        tracing::warn!(bucket = %bucket.name, "took back a removal that had not come to its end");
-        Ok(self.ask_shard(bucket, shard, method, input).await??)
-    }
-
-    /// Ends a removal that did not come to its end: this one, or for 0 whichever there is. First the mark, so that a
-    /// remover who is slow, not dead, fails at his last step; then the seals of all removals up to that. Another may
-    /// have begun meanwhile, and keeps his.
-    async fn take_removal_back(
-        &self,
-        bucket: &Bucket,
-        removing: u64,
-    ) -> Result<(), CatalogueError> {
-        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing };
-        let over: Answer<u64> =
-            self.registry(registry_name(&bucket.name), "reprieve", &named).await?;
-        let over = Seal { removal: over.0? };
-        let over = &over;
-        let shards = self.heads(bucket).await?.into_keys().map(|shard| async move {
-            self.shard::<_, Answer<Nothing>>(bucket, shard, "unseal", over).await
-        });
-        try_join_all(shards).await?;
-        Ok(())
-    }
-
     async fn look_up(&self, name: &str) -> Result<Option<Rc<Bucket>>, CatalogueError> {
         let read = ReadBucket { name: name.to_owned() };
         let record = self.registry::<_, Option<BucketRecord>>(registry_name(name), "read", &read);
@@ -300,48 +252,6 @@ impl<C: Cluster> Flat<C> {
         self.commons.note_change();
         done?.0?;
         Ok(())
-    }
-
-    async fn seal_and_remove(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
-        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing: 0 };
-        let registry = registry_name(&bucket.name);
-        let removal: Answer<u64> = self.registry(registry.clone(), "condemn", &named).await?;
-        let named = NamedBucket { removing: removal.0?, ..named };
-        if let Err(refused) = self.seal(bucket, named.removing).await {
-            match self.take_removal_back(bucket, named.removing).await {
-                // Somebody has done so already, and may have begun another one.
-                Ok(()) | Err(CatalogueError::Refused(Refusal::TakenBack {})) => {}
-                Err(error) => return Err(error),
-            }
-            return Err(refused);
-        }
-        let done: Answer<Nothing> = self.registry(registry, "remove", &named).await?;
-        done.0?;
-        Ok(())
-    }
-
-    /// Seals all shards. One that is sealed begins no split: when all that are known are sealed, there are no
-    /// others.
-    async fn seal(&self, bucket: &Bucket, removal: u64) -> Result<(), CatalogueError> {
-        let seal = &Seal { removal };
-        let mut sealed = std::collections::BTreeSet::new();
-        loop {
-            let heads = self.heads(bucket).await?;
-            if heads.is_empty() {
-                return Err(Refusal::NoBucket {}.into());
-            }
-            let open: Vec<u32> = heads.into_keys().filter(|s| !sealed.contains(s)).collect();
-            if open.is_empty() {
-                return Ok(());
-            }
-            let seals = open.iter().map(|&shard| async move {
-                self.shard::<_, Answer<Nothing>>(bucket, shard, "seal", seal).await
-            });
-            for done in join_all(seals).await {
-                done?.0?;
-            }
-            sealed.extend(open);
-        }
     }
 
     pub(super) fn mark_dirty(&self, bucket: &Bucket, shard: u32, now_ms: u64) {
