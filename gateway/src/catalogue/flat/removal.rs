@@ -31,7 +31,15 @@ impl<C: Cluster> Flat<C> {
         }
         self.take_removal_back(bucket, 0).await?;
         tracing::warn!(bucket = %bucket.name, "took back a removal that had not come to its end");
-        Ok(self.ask_shard(bucket, shard, method, input).await??)
+        let done = self.ask_shard(bucket, shard, method, input).await?;
+        if matches!(done, Err(Refusal::NoBucket {})) {
+            let present = self.look_up(&bucket.name).await?;
+            if present.is_some_and(|present| present.id == bucket.id) {
+                let error = "the bucket is being removed by another, again: try once more";
+                return Err(Error::Unavailable(error.into()).into());
+            }
+        }
+        Ok(done?)
     }
 
     /// Ends a removal that did not come to its end: this one, or for 0 whichever there is. First the mark, so that a

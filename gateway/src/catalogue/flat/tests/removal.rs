@@ -157,3 +157,21 @@ async fn workers_take_no_removal_back_and_writers_do() {
     let told: crate::s3::error::S3Error = CatalogueError::Refused(Refusal::TakenBack {}).into();
     assert_eq!(told.code, crate::s3::error::Code::OperationAborted);
 }
+
+/// A shard that stays closed though the bucket is there: to a client the bucket is not gone.
+#[tokio::test]
+async fn a_bucket_that_is_there_is_never_called_gone() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    world.cluster.fail_with(unanswered("remove"));
+    world.flat.remove_bucket(&bucket).await.expect_err("its last step fails");
+    world.cluster.fail_with(None);
+    for shard in 0..bucket.shards {
+        // The next removal, whose mark nobody has seen yet.
+        let seal = Seal { removal: 9 };
+        let done: Answer<Nothing> = world.flat.shard(&bucket, shard, "seal", &seal).await.unwrap();
+        assert_eq!(done.0, Ok(Nothing {}));
+    }
+    let put = world.put(&bucket, "k").await;
+    assert!(matches!(put, Err(CatalogueError::Cluster(Error::Unavailable(_)))), "{put:?}");
+}
