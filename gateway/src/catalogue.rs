@@ -13,6 +13,7 @@ pub mod limits;
 mod listing;
 pub mod sweep;
 
+use crate::cluster::Place;
 use crate::pace::Meters;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -25,6 +26,7 @@ use store_base::bucket::placement::Placement;
 use store_base::bucket::*;
 use store_base::error::Error;
 use store_base::identity::{self, ChangeAccount};
+use store_base::machine::Time;
 use store_shell::clock;
 
 /// A bucket as it was looked up.
@@ -217,6 +219,9 @@ pub trait Catalogue {
     fn remove<'a>(&'a self, bucket: &'a Bucket, remove: Remove) -> Later<'a, Vec<Done<Removed>>>;
     /// Changes what keeps a version from being removed.
     fn lock<'a>(&'a self, bucket: &'a Bucket, lock: SetLock) -> Later<'a, Entry>;
+    /// Brings the data of a version under its lock. Whoever makes a version or changes its lock does so by that; a
+    /// second time it is for those who come after somebody that may have died in between.
+    fn guard<'a>(&'a self, bucket: &'a Bucket, key: &'a Bytes, entry: &'a Entry) -> Later<'a, ()>;
     /// Gives a version other tags.
     fn tag<'a>(&'a self, bucket: &'a Bucket, tags: SetTags) -> Later<'a, Entry>;
     /// Replaces who else may use an object.
@@ -273,8 +278,8 @@ pub trait Catalogue {
 pub struct Commons {
     /// The data that is being read.
     holds: Holds,
-    /// Until when the cluster is taken for full, as nanoseconds of the process' clock.
-    full_until: Arc<AtomicU64>,
+    /// Until when pools are taken for full; `None` stands for the whole cluster.
+    full_until: Arc<Mutex<BTreeMap<Option<Place>, Time>>>,
     /// How many documents of buckets this process has changed: no cache believes what it looked up before
     /// the last of them.
     changes: Arc<AtomicU64>,
@@ -307,8 +312,10 @@ const GROWTH_LOOKS: u64 = 16;
 const FULL_FOR: Duration = Duration::from_secs(120);
 
 impl Commons {
-    fn note_full(&self) {
-        self.full_until.store((clock::now() + FULL_FOR).0, Ordering::Relaxed);
+    /// A pool has no room, or the whole cluster has none.
+    fn note_full(&self, pool: Option<Place>) {
+        let mut full = self.full_until.lock().unwrap_or_else(PoisonError::into_inner);
+        full.insert(pool, clock::now() + FULL_FOR);
     }
 
     /// A shard has events.
@@ -375,8 +382,11 @@ impl Commons {
         self.changes.load(Ordering::Acquire)
     }
 
-    fn is_full(&self) -> bool {
-        clock::now().0 < self.full_until.load(Ordering::Relaxed)
+    /// Whether a pool had no room a moment ago.
+    fn is_full(&self, pool: Place) -> bool {
+        let full = self.full_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = [full.get(&Some(pool)), full.get(&None)].into_iter().flatten().max();
+        until.is_some_and(|until| clock::now() < *until)
     }
 }
 

@@ -72,8 +72,8 @@ pub struct Config {
     /// How long records of access logs are collected before they are delivered, where the bucket does not say. A crash of
     /// the gateway loses what it has collected, but for journals; shorter makes more and smaller objects.
     pub access_log_every: TimeSpan,
-    /// How long data that was replaced or deleted is kept for those who are reading it. On a full cluster
-    /// it goes at once.
+    /// How long data that was replaced or deleted is kept for those who are reading it through other gateways; for
+    /// longer no download can take there. Where a write was refused because there is no room it goes at once.
     pub garbage_delay: TimeSpan,
     /// How often all buckets are looked through for what gateways that died have left.
     pub sweep_every: TimeSpan,
@@ -124,7 +124,7 @@ impl Default for Config {
             body_idle: span(60),
             deadline: span(30),
             access_log_every: span(300),
-            garbage_delay: span(60),
+            garbage_delay: span(3600),
             sweep_every: span(600),
             abandoned_after: span(3600),
             webhooks: Vec::new(),
@@ -134,6 +134,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The defaults of a gateway that is the only one, as a rule: it knows who is reading what, and the space of what
+    /// is deleted comes back sooner.
+    pub fn alone() -> Self {
+        Config { garbage_delay: TimeSpan(Duration::from_secs(60)), ..Config::default() }
+    }
+
     /// Says what cannot be, with the cure.
     pub fn check(&self) -> Result<(), String> {
         if self.inline_max.0 > INLINE_BYTES_LIMIT {

@@ -101,7 +101,7 @@ struct Settings {
     /// How long records of access logs are collected before they are delivered [300s]
     #[arg(long, global = true, value_name = "TIME")]
     access_log_every: Option<String>,
-    /// How long replaced data is kept for those who are reading it [60s]
+    /// How long replaced data is kept for those who are reading it [1h]
     #[arg(long, global = true, value_name = "TIME")]
     garbage_delay: Option<String>,
     /// How often all buckets are looked through for leftovers [10m]

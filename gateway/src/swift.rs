@@ -103,9 +103,6 @@ fn is_signed<B>(request: &Request<B>) -> bool {
         })
 }
 
-/// The headers that a token comes in.
-const TOKENS: [&str; 2] = ["x-auth-token", "x-storage-token"];
-
 /// Answers a request of Swift.
 pub async fn handle(service: Rc<Service>, request: Request<Incoming>) -> Answer {
     let started = clock::now();

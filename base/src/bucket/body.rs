@@ -10,9 +10,9 @@
 //! class keeps its objects: from the first `body.lock` on, nothing else changes or removes them, and `body.remove` does
 //! so only when no retention is in force and no hold is on, by the daemon's clock.
 //!
-//! Invariant: a data object is never held for longer than its index entry, but for a governance retention that was
-//! shortened: who locks, locks the index first; who takes a hold off, takes it off the data first. So what
-//! the index gives up can be removed, and a crash in between leaves nothing that cannot.
+//! Who locks, locks the index first; who takes a hold off, takes it off the data first. So a data object is not held for
+//! longer than its index entry, but for a governance retention that was shortened, and for a hold where two changes of
+//! it met and one of those who made them died. What the index gives up can be removed: the sweeper takes either off.
 
 use super::locks::{lock_clock, may_change};
 use super::*;

@@ -70,12 +70,14 @@ pub enum Refusal {
     /// The key is not this shard's yet. Ask the one that it is split from; if the key is gone there, it is on its
     /// way, and whoever waits for it brings it (`carry`, `take`).
     NotYet {},
+    /// The removal of the bucket was taken back by somebody who needs it, or another removal has begun.
+    TakenBack {},
 }
 crate::codec_enum!(Refusal {
     1 => NoBucket {}, 2 => NoKey {}, 3 => Precondition {}, 4 => NoUpload {}, 5 => NoIntent {},
     6 => PartChanged {}, 7 => NotEmpty {}, 8 => NoVersion {}, 9 => DeleteMarker { entry },
     10 => Locked {}, 11 => NoLock {}, 12 => BucketState {}, 13 => QueueFull {}, 14 => Quota {},
-    15 => Moved { reach }, 16 => NotYet {},
+    15 => Moved { reach }, 16 => NotYet {}, 17 => TakenBack {},
 });
 
 /// What an object is compared with: entity tags, as in If-Match, or other properties.
@@ -387,8 +389,8 @@ pub struct Cancel {
 }
 crate::codec_struct!(Cancel { data, now_ms });
 
-/// `expire`: turns old intents into garbage. On a sealed shard every upload, part and intent is old.
-/// Output: `Expired`.
+/// `expire`: turns old intents into garbage. A sealed shard keeps what it has, because the removal of its bucket may
+/// be taken back, unless `everything` is to go. Output: `Expired`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expire {
     /// Intents without a sign of life since then.
@@ -397,8 +399,10 @@ pub struct Expire {
     pub after: Bytes,
     /// The caller's clock.
     pub now_ms: u64,
+    /// The bucket is removed: every upload, part and intent of the shard is old. Only where it is sealed.
+    pub everything: bool,
 }
-crate::codec_struct!(Expire { before_ms, after, now_ms });
+crate::codec_struct!(Expire { before_ms, after, now_ms, everything });
 
 /// Output of `expire`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -416,10 +420,12 @@ crate::codec_struct!(Expired { count, next });
 pub struct Garbage {
     /// Only what became garbage before.
     pub before_ms: u64,
+    /// Goes on behind this record, as it was given; empty for the start.
+    pub after: Bytes,
     /// At most so many records.
     pub max: u32,
 }
-crate::codec_struct!(Garbage { before_ms, max });
+crate::codec_struct!(Garbage { before_ms, after, max });
 
 /// `swept`: the data of these records is removed. Output: `Nothing`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -599,15 +605,31 @@ pub enum Created {
 }
 crate::codec_enum!(Created { 1 => New {}, 2 => Present { record } });
 
-/// Names one bucket of a name: input of `registry.ready`, `condemn`, `reprieve` and `remove`. Output:
-/// `Answer<Nothing>`; `NoBucket`.
+/// Input of `seal` and `unseal`. Output: `Answer<Nothing>`.
+///
+/// `seal` closes an empty shard for good, or until that removal is over. Refusals: `NoBucket`; `NotEmpty` if it has
+/// objects, or versions of any; `TakenBack` if a later removal has sealed it, or this one is known to be over.
+///
+/// `unseal` says that all removals up to this one are over, and opens the shard unless a later one has sealed it.
+/// Refusal: `NoBucket`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seal {
+    /// The removal of the bucket.
+    pub removal: u64,
+}
+crate::codec_struct!(Seal { removal });
+
+/// Names one bucket of a name: input of `registry.ready`, `condemn`, `reprieve` and `remove`. Output of `ready` and
+/// `remove`: `Answer<Nothing>`; `NoBucket`; of `remove` also `TakenBack`. Output of `condemn`: `Answer<u64>`, the number
+/// of the removal, greater than all before; `NoBucket`. Output of `reprieve`: `Answer<u64>`; up to this number all
+/// removals are over; `NoBucket`, and `TakenBack` if it was meant for a removal that is not going on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedBucket {
     /// The name.
     pub name: String,
     /// The identity: a bucket that was made again is another one.
     pub id: BucketId,
-    /// [`BucketRecord::removing`]: what `condemn` sets and `remove` wants to find.
+    /// [`BucketRecord::removing`]: what `remove` wants to find, and `reprieve` unless it is 0.
     pub removing: u64,
 }
 crate::codec_struct!(NamedBucket { name, id, removing });
@@ -644,13 +666,15 @@ pub struct BucketPage {
 }
 crate::codec_struct!(BucketPage { buckets, more });
 
-/// `registry.doomed`: removed buckets whose shards are still to be cleared. Output: `BucketPage`.
+/// `registry.doomed`: removed buckets whose shards are still to be cleared, by identity. Output: `BucketPage`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Doomed {
+    /// Only those behind this one; `None` for all.
+    pub after: Option<BucketId>,
     /// At most so many.
     pub max: u32,
 }
-crate::codec_struct!(Doomed { max });
+crate::codec_struct!(Doomed { after, max });
 
 /// `registry.forget`: the shards are cleared. Output: `Nothing`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,7 +19,16 @@ use super::*;
 const DUE_MAX: usize = 500;
 
 /// Works that do not walk keys, and go on while keys move: delivering events, and splitting itself.
-pub(super) const RESTLESS: [&str; 2] = ["events", SPLIT_WORK];
+pub(super) const RESTLESS: [&str; 2] = [EVENTS_WORK, SPLIT_WORK];
+
+/// Works without rounds: there is always something to look for.
+const ENDLESS: [&str; 2] = [EVENTS_WORK, EXPIRY_WORK];
+
+/// How far the clock of a worker may be ahead. What he judges by one that is further ahead is not removed.
+const AHEAD_MAX_MS: u64 = 300_000;
+
+/// For how long a round that is done keeps lower ones from being made.
+const ROUND_REST_MS: u64 = 48 * 3_600_000;
 
 /// Longest name of a work.
 const NAME_BYTES_MAX: usize = 64;
@@ -52,7 +61,8 @@ pub(super) fn due(
         true => start,
         false => Bytes::from([&input.after[..], &[0]].concat()),
     };
-    let until = key_in(b'x', &input.before_ms.to_be_bytes());
+    let before_ms = input.before_ms.min(lock_clock(context));
+    let until = key_in(b'x', &before_ms.to_be_bytes());
     let max = (input.max as usize).clamp(1, DUE_MAX);
     let pairs = context.omap_range(&from, &until, max)?;
     let next = (pairs.len() == max).then(|| pairs[max - 1].0.clone());
@@ -84,10 +94,14 @@ pub(super) fn retire(
     let mut changed = head.adopt(&input.settings);
     let items = input.items.into_iter().take(REMOVED_ITEMS_MAX);
     let remove = Remove { now_ms: input.now_ms, owner: input.owner, ..Remove::default() };
+    let too_early = input.now_ms > lock_clock(context).saturating_add(AHEAD_MAX_MS);
     let (mut outcomes, mut reply) = (Vec::new(), Reply::default());
     for item in items {
         let notes = item.notes.clone();
-        let outcome = Answer(retire_one(context, &mut head, &remove, item)?);
+        let outcome = Answer(match too_early {
+            true => Err(Refusal::Precondition {}),
+            false => retire_one(context, &mut head, &remove, item)?,
+        });
         changed |= outcome.0.is_ok();
         let goes_on = reply.goes_on_after(change_bytes(&outcome, notes.as_ref()));
         outcomes.push(outcome);
@@ -179,7 +193,9 @@ pub(super) fn claim(
         return Ok(Answer(Ok(None)));
     }
     let same_plan = chore.plan == input.plan && chore.began_ms > 0;
-    if same_plan && chore.done && chore.round >= input.round {
+    let ahead = chore.round > input.round && now_ms < chore.began_ms.saturating_add(ROUND_REST_MS);
+    let made = chore.done && (chore.round == input.round || ahead);
+    if same_plan && made && !ENDLESS.contains(&&input.name[..]) {
         return Ok(Answer(Ok(None)));
     }
     // A round that was left half-way is gone on with, unless the rules are others.

@@ -89,13 +89,16 @@ pub(super) fn cancel(context: &mut dyn ClassContext, input: Cancel) -> Result<No
 
 pub(super) fn expire(context: &mut dyn ClassContext, input: Expire) -> Result<Expired, ClassError> {
     let Some(head) = head(context)? else { return Ok(Expired::default()) };
+    if head.sealed != input.everything {
+        return Ok(Expired::default());
+    }
     let start = key_in(b'i', b"");
     let from = match input.after.is_empty() {
         true => start,
         false => Bytes::from([&input.after[..], &[0]].concat()),
     };
-    // A sealed shard's parts and uploads go as well; they sort behind the intents.
-    let until = space_end(if head.sealed { b'u' } else { b'i' });
+    // Of a removed bucket parts and uploads go as well; they sort behind the intents.
+    let until = space_end(if input.everything { b'u' } else { b'i' });
     let pairs = context.omap_range(&from, &until, EXPIRE_BATCH)?;
     let next = (pairs.len() == EXPIRE_BATCH).then(|| pairs[EXPIRE_BATCH - 1].0.clone());
     let mut refs = Vec::new();
@@ -104,7 +107,7 @@ pub(super) fn expire(context: &mut dyn ClassContext, input: Expire) -> Result<Ex
             b'i' => {
                 let intent: Intent = stored(value)?;
                 let elsewhere = head.check_key(&intent.key).is_err();
-                if !head.sealed && (elsewhere || intent.alive_ms >= input.before_ms) {
+                if !input.everything && (elsewhere || intent.alive_ms >= input.before_ms) {
                     continue;
                 }
                 refs.push(intent.data);
@@ -124,11 +127,16 @@ pub(super) fn garbage(
     context: &mut dyn ClassContext,
     input: Garbage,
 ) -> Result<Vec<(Bytes, Vec<DataRef>)>, ClassError> {
+    let start = key_in(b'g', b"");
+    let from = match input.after.is_empty() {
+        true => start,
+        false => Bytes::from([&input.after[..], &[0]].concat()).max(start),
+    };
     let until = key_in(b'g', &input.before_ms.to_be_bytes());
     let max = (input.max as usize).min(GARBAGE_RECORDS_MAX);
     let mut found = Vec::new();
     let mut refs = 0;
-    for (key, value) in context.omap_range(&key_in(b'g', b""), &until, max)? {
+    for (key, value) in context.omap_range(&from, &until, max)? {
         let runs = match stored(value)? {
             Discarded::Runs { runs } => runs.refs().collect(),
             Discarded::Manifest { id } => manifest_apart(context, &id)?.refs().collect(),

@@ -75,30 +75,36 @@ pub(super) fn configure(
     Ok(Answer(Ok(Nothing {})))
 }
 
-/// Closes an empty shard for good, or until `unseal`. `NotEmpty` if it has objects, or versions of any.
+/// Closes an empty shard. A removal that is over seals nothing, however late it comes.
 pub(super) fn seal(
     context: &mut dyn ClassContext,
-    _: Nothing,
+    input: Seal,
 ) -> Result<Answer<Nothing>, ClassError> {
     let mut head = allowed!(head(context)?.ok_or(Refusal::NoBucket {}));
+    let again = head.sealed && head.removal == input.removal;
+    if head.removal >= input.removal && !again {
+        return Ok(Answer(Err(Refusal::TakenBack {})));
+    }
     for space in [b'e', b'v'] {
         if !context.omap_range(&key_in(space, b""), &space_end(space), 1)?.is_empty() {
             return Ok(Answer(Err(Refusal::NotEmpty {})));
         }
     }
-    head.sealed = true;
+    (head.sealed, head.removal) = (true, input.removal);
     store_head(context, &head);
     Ok(Answer(Ok(Nothing {})))
 }
 
-/// Takes `seal` back, because another shard of the bucket was not empty.
+/// Takes the seals of removals back that are over. A later removal has sealed the shard for itself: it stays closed.
 pub(super) fn unseal(
     context: &mut dyn ClassContext,
-    _: Nothing,
+    input: Seal,
 ) -> Result<Answer<Nothing>, ClassError> {
     let mut head = allowed!(head(context)?.ok_or(Refusal::NoBucket {}));
-    head.sealed = false;
-    store_head(context, &head);
+    if head.removal <= input.removal {
+        (head.sealed, head.removal) = (false, input.removal);
+        store_head(context, &head);
+    }
     Ok(Answer(Ok(Nothing {})))
 }
 

@@ -516,18 +516,22 @@ pub struct ShardHead {
     pub event: u64,
     /// Its part in splits, once it had one.
     pub lineage: Option<Lineage>,
+    /// The last removal of the bucket that sealed the shard, or that it heard to be over: no earlier one seals it.
+    pub removal: u64,
 }
-// Version 2 added what belongs to versions, version 3 what belongs to events, version 4 `lineage`.
-crate::codec_versioned!(ShardHead, 4, by compat {
+// Version 2 added what belongs to versions, version 3 what belongs to events, version 4 `lineage`, version 5 `removal`.
+crate::codec_versioned!(ShardHead, 5, by compat {
     bucket, sealed, objects, bytes,
     settings since 2, sequence since 2, versions since 2, version_bytes since 2,
-    events since 3, event since 3, lineage since 4,
+    events since 3, event since 3, lineage since 4, removal since 5,
 });
 
 impl ShardHead {
-    /// Who does not know of versions, of events, or of splits, must not write to a shard that has them.
+    /// Who does not know of versions, of events, of splits, or whose a seal is, must not write to a shard that has
+    /// them.
     fn compat(&self) -> u8 {
         match (self.event, self.settings.revision) {
+            _ if self.removal > 0 => 5,
             _ if self.lineage.is_some() => 4,
             (1.., _) => 3,
             (0, 1..) => 2,
@@ -569,7 +573,7 @@ pub struct BucketRecord {
     pub generation: u32,
     /// Whether all shards are made: until then the bucket is there for its creator only.
     pub ready: bool,
-    /// Not 0 while somebody removes the bucket: a random number of his. Whoever finds a removal that does
+    /// Not 0 while somebody removes the bucket: the number of his removal. Whoever finds a removal that does
     /// not come to its end sets it to 0 first and unseals the shards then; the removal, should it still be
     /// alive, fails at its last step.
     pub removing: u64,
@@ -581,18 +585,21 @@ pub struct BucketRecord {
     pub data_pool: PoolId,
     /// Versioning and object lock.
     pub settings: ObjectSettings,
+    /// The number of the removal that was begun last; each is one more.
+    pub removals: u64,
 }
-// Version 2 added `placement` and `data_pool`, version 3 `settings`.
-crate::codec_versioned!(BucketRecord, 3, by compat {
+// Version 2 added `placement` and `data_pool`, version 3 `settings`, version 4 `removals`.
+crate::codec_versioned!(BucketRecord, 4, by compat {
     id, name, owner, created_ms, location, shards, generation, ready, removing, documents,
-    placement since 2, data_pool since 2, settings since 3,
+    placement since 2, data_pool since 2, settings since 3, removals since 4,
 });
 
 impl BucketRecord {
-    /// Who does not know of pools for data, or of versions, must not read, and write back, a record that
-    /// has them.
+    /// Who does not know of pools for data, of versions, or of the order of removals, must not read, and write back,
+    /// a record that has them.
     fn compat(&self) -> u8 {
         match (self.settings.revision, self.data_pool) {
+            _ if self.removals > 0 => 4,
             (1.., _) => 3,
             (0, pool) if pool != PoolId::default() => 2,
             _ => 1,

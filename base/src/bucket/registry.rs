@@ -5,7 +5,8 @@
 //! Removing one: `condemn` marks it, every shard is sealed, `remove` frees the name and keeps the record
 //! under `x/` until the shards are cleared, `forget` ends it. A removal that stops half-way is taken back by
 //! whoever needs the bucket: `reprieve`, which makes a late `remove` fail, and only then the shards are
-//! unsealed.
+//! unsealed. Removals are numbered, and a shard knows which one sealed it: neither does the end of one take the
+//! seals of the next away, nor does one that is over seal anything.
 //!
 //! Documents (policy, ACL, CORS, …) are opaque here. A change may name what other documents must be, because
 //! rules of S3 tie some of them together.
@@ -48,36 +49,44 @@ fn named(
     Ok(record.filter(|record| record.id == input.id).ok_or(Refusal::NoBucket {}))
 }
 
-fn change(
-    context: &mut dyn ClassContext,
-    input: &NamedBucket,
-    apply: impl FnOnce(&mut BucketRecord),
-) -> Result<Answer<Nothing>, ClassError> {
-    let mut record = allowed!(named(context, input)?);
-    apply(&mut record);
+fn store(context: &mut dyn ClassContext, record: &BucketRecord) {
     context.set_omap(key_in(b'b', record.name.as_bytes()), record.to_bytes());
-    Ok(Answer(Ok(Nothing {})))
 }
 
 pub(super) fn ready(
     context: &mut dyn ClassContext,
     input: NamedBucket,
 ) -> Result<Answer<Nothing>, ClassError> {
-    change(context, &input, |record| record.ready = true)
+    let mut record = allowed!(named(context, &input)?);
+    record.ready = true;
+    store(context, &record);
+    Ok(Answer(Ok(Nothing {})))
 }
 
 pub(super) fn condemn(
     context: &mut dyn ClassContext,
     input: NamedBucket,
-) -> Result<Answer<Nothing>, ClassError> {
-    change(context, &input, |record| record.removing = input.removing)
+) -> Result<Answer<u64>, ClassError> {
+    let mut record = allowed!(named(context, &input)?);
+    record.removals += 1;
+    record.removing = record.removals;
+    store(context, &record);
+    Ok(Answer(Ok(record.removals)))
 }
 
 pub(super) fn reprieve(
     context: &mut dyn ClassContext,
     input: NamedBucket,
-) -> Result<Answer<Nothing>, ClassError> {
-    change(context, &input, |record| record.removing = 0)
+) -> Result<Answer<u64>, ClassError> {
+    let mut record = allowed!(named(context, &input)?);
+    if input.removing != 0 && record.removing != input.removing {
+        return Ok(Answer(Err(Refusal::TakenBack {})));
+    }
+    if record.removing != 0 {
+        record.removing = 0;
+        store(context, &record);
+    }
+    Ok(Answer(Ok(record.removals)))
 }
 
 pub(super) fn configure(
@@ -239,7 +248,7 @@ pub(super) fn remove(
 ) -> Result<Answer<Nothing>, ClassError> {
     let mut record = allowed!(named(context, &input)?);
     if record.removing != input.removing {
-        return Ok(Answer(Err(Refusal::NoBucket {})));
+        return Ok(Answer(Err(Refusal::TakenBack {})));
     }
     context.remove_omap(&key_in(b'b', record.name.as_bytes()));
     context.remove_omap(&owner_key(&record.owner, &record.name));
@@ -254,7 +263,11 @@ pub(super) fn doomed(
     input: Doomed,
 ) -> Result<BucketPage, ClassError> {
     let max = (input.max as usize).min(BATCH);
-    let mut pairs = context.omap_range(&key_in(b'x', b""), &space_end(b'x'), max + 1)?;
+    let from = match input.after {
+        None => key_in(b'x', b""),
+        Some(id) => key_in(b'x', &[&id.0[..], &[0]].concat()),
+    };
+    let mut pairs = context.omap_range(&from, &space_end(b'x'), max + 1)?;
     let more = pairs.len() > max;
     pairs.truncate(max);
     let buckets = pairs.into_iter().map(|(_, value)| stored(value)).collect::<Result<_, _>>()?;

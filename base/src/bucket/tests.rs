@@ -201,7 +201,10 @@ fn data_moves_from_intent_to_object_to_garbage_and_is_never_lost() {
     }
     assert_eq!(shard.data(), [a, b].into());
     let garbage = |shard: &mut Shard, before_ms| {
-        shard.call::<_, Vec<(Bytes, Vec<DataRef>)>>("garbage", &Garbage { before_ms, max: 10 })
+        shard.call::<_, Vec<(Bytes, Vec<DataRef>)>>(
+            "garbage",
+            &Garbage { before_ms, max: 10, ..Garbage::default() },
+        )
     };
     assert_eq!(garbage(&mut shard, 5), []);
     let found = garbage(&mut shard, 6);
@@ -219,7 +222,7 @@ fn expired_and_cancelled_intents_become_garbage_and_refuse_their_commit() {
     intend(&mut shard, b, None).unwrap();
     let _: Nothing = shard.call("cancel", &Cancel { data: a, now_ms: 4 });
     let _: Nothing = shard.call("cancel", &Cancel { data: a, now_ms: 9 });
-    let expire = |before_ms| Expire { before_ms, after: Bytes::new(), now_ms: 50 };
+    let expire = |before_ms| Expire { before_ms, now_ms: 50, ..Expire::default() };
     assert_eq!(shard.call::<_, Expired>("expire", &expire(3)).count, 0);
     assert_eq!(shard.call::<_, Expired>("expire", &expire(4)).count, 1);
     assert_eq!(shard.data(), [a, b].into());
@@ -310,7 +313,7 @@ fn abort_makes_garbage_of_every_part() {
 fn sweep(shard: &mut Shard) -> BTreeSet<DataRef> {
     let mut removed = BTreeSet::new();
     loop {
-        let ask = Garbage { before_ms: u64::MAX, max: 3 };
+        let ask = Garbage { before_ms: u64::MAX, max: 3, ..Garbage::default() };
         let found: Vec<(Bytes, Vec<DataRef>)> = shard.call("garbage", &ask);
         if found.is_empty() {
             return removed;
@@ -365,7 +368,7 @@ fn many_parts_are_kept_apart_and_go_in_one_small_record() {
 fn a_sealed_shard_takes_nothing_and_clears() {
     let mut shard = Shard::new();
     shard.put("k", inline(1, 1)).unwrap();
-    let seal = |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Nothing {}).0;
+    let seal = |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Seal { removal: 1 }).0;
     assert_eq!(seal(&mut shard), Err(Refusal::NotEmpty {}));
     shard.remove(vec![object("k")]).remove(0).unwrap();
     let id = begin(&mut shard, "k", 4);
@@ -375,12 +378,44 @@ fn a_sealed_shard_takes_nothing_and_clears() {
     seal(&mut shard).unwrap();
     assert_eq!(shard.put("k", inline(1, 1)), Err(Refusal::NoBucket {}));
     assert_eq!(intend(&mut shard, run_of(6, 0, 0), None), Err(Refusal::NoBucket {}));
-    let expire = Expire { before_ms: 0, after: Bytes::new(), now_ms: 50 };
-    assert_eq!(shard.call::<_, Expired>("expire", &expire).count, 2);
+    let old = Expire { before_ms: u64::MAX, now_ms: 50, ..Expire::default() };
+    let all = Expire { everything: true, ..old.clone() };
+    let records = shard.0.omap.clone();
+    assert_eq!(shard.call::<_, Expired>("expire", &old).count, 0);
+    assert_eq!(shard.0.omap, records, "the removal may be taken back");
+    assert_eq!(shard.call::<_, Expired>("expire", &all).count, 2);
     assert_eq!(shard.data(), before);
     assert!(shard.0.omap.keys().all(|key| key[0] == b'g' || key[0] == b'u'));
-    shard.call::<_, Answer<Nothing>>("unseal", &Nothing {}).0.unwrap();
+    shard.call::<_, Answer<Nothing>>("unseal", &Seal { removal: 1 }).0.unwrap();
+    begin(&mut shard, "k", 5);
+    let records = shard.0.omap.clone();
+    assert_eq!(shard.call::<_, Expired>("expire", &all).count, 0);
+    assert_eq!(shard.0.omap, records, "the bucket is not removed");
     shard.put("k", inline(1, 1)).unwrap();
+}
+
+#[test]
+fn a_seal_is_of_one_removal() {
+    let mut shard = Shard::new();
+    let call = |shard: &mut Shard, method: &str, removal| {
+        shard.call::<_, Answer<Nothing>>(method, &Seal { removal }).0
+    };
+    let sealed = |shard: &mut Shard| shard.head().sealed;
+    call(&mut shard, "seal", 1).unwrap();
+    call(&mut shard, "seal", 2).unwrap();
+    call(&mut shard, "unseal", 1).unwrap();
+    assert!(sealed(&mut shard), "the end of the first takes nothing from the second");
+    assert_eq!(call(&mut shard, "seal", 1), Err(Refusal::TakenBack {}));
+    call(&mut shard, "seal", 2).expect("again");
+    call(&mut shard, "unseal", 2).unwrap();
+    assert!(!sealed(&mut shard));
+    assert_eq!(call(&mut shard, "seal", 2), Err(Refusal::TakenBack {}), "it is over");
+    // A shard that an older program sealed.
+    let mut head = shard.head();
+    (head.sealed, head.removal) = (true, 0);
+    shard.0.set_xattr(SHARD_XATTR, head.to_bytes());
+    call(&mut shard, "unseal", 0).unwrap();
+    assert!(!sealed(&mut shard));
 }
 
 /// The listing against the plain definition of it, over keys that are awkward on purpose.

@@ -1,5 +1,5 @@
-//! The workers: lifecycle rules, objects that end by themselves, events for webhooks, and shards that are too
-//! large.
+//! The workers: lifecycle rules, objects that end by themselves, locks of data, events for webhooks, and shards that
+//! are too large.
 //!
 //! Every gateway runs one. It looks through the records of all buckets every [`Chores::every`], and does what is
 //! due in those that have rules. The work of a shard is a lease in the shard itself (`bucket.claim`), with the
@@ -24,6 +24,7 @@ use store_shell::shutdown::Shutdown;
 
 pub mod deliver;
 mod expiry;
+mod guard;
 mod keys;
 mod split;
 mod walk;
@@ -64,6 +65,8 @@ pub struct Chores {
     holder: u64,
     /// Rounds that are done, or another's, as (round, plan).
     done: RefCell<BTreeMap<(BucketId, u32), (u64, u64)>>,
+    /// The same of the rounds in which locks are repeated.
+    guarded: RefCell<BTreeMap<(BucketId, u32), u64>>,
 }
 
 /// What a walk did since it last told.
@@ -83,8 +86,9 @@ impl Chores {
         delivery: Delivery,
     ) -> Self {
         let (holder, health) = (clock::random_u64() | 1, Health::default());
-        let (split_keys, done) = (SPLIT_KEYS_DEFAULT, RefCell::default());
-        Chores { calendar, every, metrics, delivery, split_keys, health, holder, done }
+        let (done, guarded) = (RefCell::default(), RefCell::default());
+        let split_keys = SPLIT_KEYS_DEFAULT;
+        Chores { calendar, every, metrics, delivery, split_keys, health, holder, done, guarded }
     }
 
     /// Works until `shutdown`.
@@ -154,11 +158,14 @@ impl Chores {
         if bucket.documents.contains_key(document::LIFECYCLE) {
             self.lifecycle(flat, bucket, shutdown).await?;
         }
+        if bucket.settings.lock {
+            self.guard_locked(flat, bucket, shutdown).await?;
+        }
         Ok(())
     }
 
     /// The round that is due. What expires does so at midnight (UTC): one round a day suffices.
-    fn round(&self, now_ms: u64) -> u64 {
+    pub(in crate::catalogue) fn round(&self, now_ms: u64) -> u64 {
         match self.calendar.day_ms {
             DAY_MS => now_ms / DAY_MS,
             short => now_ms / (short / ROUNDS_PER_SHORT_DAY).max(1),
@@ -176,7 +183,7 @@ impl Chores {
     ) -> Result<Option<Chore>, CatalogueError> {
         let (holder, lease_ms) = (self.holder, millis(LEASE));
         let claim = Claim { name: name.to_owned(), holder, lease_ms, round, plan };
-        flat.live_shard(at.0, at.1, "claim", &claim).await
+        flat.work_shard(at.0, at.1, "claim", &claim).await
     }
 
     /// Tells how far one is. `false` if the work is another's by now.
@@ -198,7 +205,7 @@ impl Chores {
             acted: tally.acted,
             passed: tally.passed,
         };
-        flat.live_shard(at.0, at.1, "report", &report).await
+        flat.work_shard(at.0, at.1, "report", &report).await
     }
 
     /// Removes what was judged, where it is still so.
@@ -219,7 +226,7 @@ impl Chores {
                 owner: at.0.owner.clone(),
                 settings: at.0.settings.clone(),
             };
-            let outcomes: Retired = match flat.live_shard(at.0, at.1, "retire", &retire).await {
+            let outcomes: Retired = match flat.work_shard(at.0, at.1, "retire", &retire).await {
                 // A full cluster takes small removals only.
                 Err(CatalogueError::Cluster(Error::Full(_) | Error::Quota(_))) if batch_max > 1 => {
                     batch_max = 1;
@@ -270,7 +277,7 @@ fn millis(span: Duration) -> u64 {
 }
 
 /// Rests as long as the work since `began` took.
-async fn rest(began: store_base::machine::Time) {
+async fn rest(began: Time) {
     tokio::time::sleep(clock::now().since(began).min(PAUSE_MAX)).await;
 }
 

@@ -7,15 +7,15 @@ use super::*;
 use crate::cluster::{Cluster, DATA_POOL, INDEX_POOL, META_POOL, Place};
 use crate::pace::Meters;
 use crate::s3::access::rules::document;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use route::Trail;
 use std::cell::{Cell, RefCell};
 use store_base::PoolId;
 use store_base::class::{self, MethodKind};
 use store_base::codec::{Decode, Encode};
-use store_base::machine::Time;
 use store_base::op::Op;
 
+mod removal;
 pub(super) mod route;
 
 /// How long a looked-up bucket is believed.
@@ -33,9 +33,14 @@ const REMOVE_BATCH: usize = 100;
 /// An intent of so many bytes or more is of a body whose length is not known.
 const OPEN_BODY_BYTES: u64 = 5 << 30;
 
-/// A shard that is closed though its bucket is there is asked again after these pauses: somebody is
-/// removing the bucket, or tried. Then the removal is taken back.
-const CLOSED_PAUSES_MS: [u64; 6] = [20, 50, 100, 300, 700, 1500];
+/// Who calls a shard of a bucket that ought to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// A client waits: a removal of the bucket that does not come to its end is taken back.
+    Client,
+    /// A worker, who comes again: a bucket that is being removed is left alone.
+    Worker,
+}
 
 /// Shards that have garbage: their bucket, and since when, in ms since 1970.
 type Dirty = BTreeMap<(BucketId, u32), (Rc<Bucket>, u64)>;
@@ -102,17 +107,20 @@ impl<C: Cluster> Flat<C> {
         };
         let read_only = kind == Some(MethodKind::Read);
         let result = self.cluster.operate(pool, object, vec![op], read_only).await;
-        let results = self.noted(result)?;
+        let results = self.noted(pool, result)?;
         let data = results.into_iter().next().map(|result| result.data).unwrap_or_default();
         O::from_bytes(data).map_err(|error| {
             Error::Damaged(format!("answer of {class}.{method} not understood: {error}")).into()
         })
     }
 
-    /// On a full cluster garbage is not left to lie.
-    fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if matches!(result, Err(Error::Full(_) | Error::Quota(_))) {
-            self.commons.note_full();
+    /// Where there is no room garbage is not left to lie. Daemons that are full hold the data of many pools; a quota is
+    /// one pool's.
+    fn noted<T>(&self, pool: Place, result: Result<T, Error>) -> Result<T, Error> {
+        match result {
+            Err(Error::Full(_)) => self.commons.note_full(None),
+            Err(Error::Quota(_)) => self.commons.note_full(Some(pool)),
+            _ => {}
         }
         result
     }
@@ -146,8 +154,32 @@ impl<C: Cluster> Flat<C> {
         method: &str,
         input: &I,
     ) -> Result<O, CatalogueError> {
+        self.called_shard(bucket, shard, method, input, Caller::Client).await
+    }
+
+    /// The same for a worker.
+    pub(super) async fn work_shard<I: Encode, O: Decode>(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        method: &str,
+        input: &I,
+    ) -> Result<O, CatalogueError> {
+        self.called_shard(bucket, shard, method, input, Caller::Worker).await
+    }
+
+    async fn called_shard<I: Encode, O: Decode>(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        method: &str,
+        input: &I,
+        caller: Caller,
+    ) -> Result<O, CatalogueError> {
         match self.ask_shard(bucket, shard, method, input).await? {
-            Err(Refusal::NoBucket {}) => self.closed_shard(bucket, shard, method, input).await,
+            Err(Refusal::NoBucket {}) if caller == Caller::Client => {
+                self.closed_shard(bucket, shard, method, input).await
+            }
             done => Ok(done?),
         }
     }
@@ -164,49 +196,6 @@ impl<C: Cluster> Flat<C> {
             Err(CatalogueError::Cluster(Error::NotFound(_))) => Ok(Err(Refusal::NoBucket {})),
             answer => Ok(answer?.0),
         }
-    }
-
-    /// The shard is closed: is the bucket gone, made again, or about to be removed?
-    async fn closed_shard<I: Encode, O: Decode>(
-        &self,
-        bucket: &Bucket,
-        shard: u32,
-        method: &str,
-        input: &I,
-    ) -> Result<O, CatalogueError> {
-        self.cache.borrow_mut().remove(&bucket.name);
-        for pause in CLOSED_PAUSES_MS {
-            let present = self.look_up(&bucket.name).await?.ok_or(Refusal::NoBucket {})?;
-            if present.id != bucket.id {
-                return Err(Refusal::NoBucket {}.into());
-            }
-            match self.ask_shard(bucket, shard, method, input).await? {
-                Err(Refusal::NoBucket {}) => {}
-                done => return Ok(done?),
-            }
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-        self.take_removal_back(bucket).await?;
-        Ok(self.ask_shard(bucket, shard, method, input).await??)
-    }
-
-    /// Ends a removal that did not come to its end. First the mark, so that a remover who is slow, not
-    /// dead, fails at his last step; then the seals.
-    async fn take_removal_back(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
-        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing: 0 };
-        let done: Answer<Nothing> =
-            self.registry(registry_name(&bucket.name), "reprieve", &named).await?;
-        done.0?;
-        tracing::warn!(bucket = %bucket.name, "took back a removal that had not come to its end");
-        self.unseal(bucket).await
-    }
-
-    async fn unseal(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
-        let shards = self.heads(bucket).await?.into_keys().map(|shard| async move {
-            self.shard::<_, Answer<Nothing>>(bucket, shard, "unseal", &Nothing {}).await
-        });
-        try_join_all(shards).await?;
-        Ok(())
     }
 
     async fn look_up(&self, name: &str) -> Result<Option<Rc<Bucket>>, CatalogueError> {
@@ -263,44 +252,6 @@ impl<C: Cluster> Flat<C> {
         self.commons.note_change();
         done?.0?;
         Ok(())
-    }
-
-    async fn seal_and_remove(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
-        let removing = clock::random_u64() | 1;
-        let named = NamedBucket { name: bucket.name.clone(), id: bucket.id, removing };
-        let registry = registry_name(&bucket.name);
-        let done: Answer<Nothing> = self.registry(registry.clone(), "condemn", &named).await?;
-        done.0?;
-        if let Err(refused) = self.seal(bucket).await {
-            self.take_removal_back(bucket).await?;
-            return Err(refused);
-        }
-        let done: Answer<Nothing> = self.registry(registry, "remove", &named).await?;
-        done.0?;
-        Ok(())
-    }
-
-    /// Seals all shards. One that is sealed begins no split: when all that are known are sealed, there are no
-    /// others.
-    async fn seal(&self, bucket: &Bucket) -> Result<(), CatalogueError> {
-        let mut sealed = std::collections::BTreeSet::new();
-        loop {
-            let heads = self.heads(bucket).await?;
-            if heads.is_empty() {
-                return Err(Refusal::NoBucket {}.into());
-            }
-            let open: Vec<u32> = heads.into_keys().filter(|s| !sealed.contains(s)).collect();
-            if open.is_empty() {
-                return Ok(());
-            }
-            let seals = open.iter().map(|&shard| async move {
-                self.shard::<_, Answer<Nothing>>(bucket, shard, "seal", &Nothing {}).await
-            });
-            for done in join_all(seals).await {
-                done?.0?;
-            }
-            sealed.extend(open);
-        }
     }
 
     pub(super) fn mark_dirty(&self, bucket: &Bucket, shard: u32, now_ms: u64) {
@@ -676,6 +627,10 @@ impl<C: Cluster> Catalogue for Flat<C> {
         })
     }
 
+    fn guard<'a>(&'a self, bucket: &'a Bucket, key: &'a Bytes, entry: &'a Entry) -> Later<'a, ()> {
+        Box::pin(Flat::guard(self, bucket, key, entry))
+    }
+
     fn tag<'a>(&'a self, bucket: &'a Bucket, tags: SetTags) -> Later<'a, Entry> {
         Box::pin(async move { Ok(self.keyed(bucket, &tags.key, "tag", &tags).await?.1) })
     }
@@ -739,8 +694,9 @@ impl<C: Cluster> Catalogue for Flat<C> {
             let stripe = u64::from(data.stripe_bytes.max(1));
             let object = data.stripe_name(bucket.id, offset / stripe);
             let op = Op::Write { offset: offset % stripe, data: bytes };
-            let result = self.cluster.operate(data_place(bucket), object, vec![op], false).await;
-            self.noted(result)?;
+            let pool = data_place(bucket);
+            let result = self.cluster.operate(pool, object, vec![op], false).await;
+            self.noted(pool, result)?;
             Ok(())
         })
     }

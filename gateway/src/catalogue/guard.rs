@@ -1,6 +1,10 @@
 //! Locks of versions, repeated on their data objects, where nothing that reaches the pool passes them over
 //! (`store_base::bucket`, class `body`). Who locks, locks the index first; who takes a hold off, takes it off the data
-//! first: so the data is never held for longer than the index says, and what the index gives up can go.
+//! first: so mostly the data is not held for longer than the index says.
+//!
+//! A crash in between leaves data with less of a lock than its version has in the index. No client was told that the
+//! lock is there; whoever asks again, and a worker once a day (`chores`), repeats it. When the change of a hold meets
+//! another one and a crash, the data may keep a hold that the version has not got any more: the sweeper takes it off.
 
 use super::flat::{Flat, data_place};
 use super::*;
@@ -15,7 +19,8 @@ const LOCKS_IN_FLIGHT: usize = 16;
 const ROUNDS_MAX: usize = 8;
 
 impl<C: Cluster> Flat<C> {
-    /// Brings the data of a version under its lock. Done when this returns; without a lock it costs nothing.
+    /// Brings the data of a version under its lock. Done when this returns; without a lock it costs nothing. Whatever
+    /// hinders it is an error of the cluster: the version itself is there.
     pub(super) async fn guard(
         &self,
         bucket: &Bucket,
@@ -25,6 +30,22 @@ impl<C: Cluster> Flat<C> {
         if entry.lock.is_none() || !entry.striped {
             return Ok(());
         }
+        self.guard_data(bucket, key, entry).await.map_err(|error| match error {
+            CatalogueError::Refused(refusal) => {
+                let error =
+                    format!("the version is there, and its data is not locked: {refusal:?}");
+                Error::Unavailable(error).into()
+            }
+            error => error,
+        })
+    }
+
+    async fn guard_data(
+        &self,
+        bucket: &Bucket,
+        key: &Bytes,
+        entry: &Entry,
+    ) -> Result<(), CatalogueError> {
         let mut repeated = None;
         for _ in 0..ROUNDS_MAX {
             let Some(found) = self.version(bucket, key, entry.version()).await? else {
@@ -34,8 +55,11 @@ impl<C: Cluster> Flat<C> {
             if repeated == Some(lock) {
                 return Ok(());
             }
-            self.lock_data(bucket, &found, lock).await?;
-            repeated = Some(lock);
+            repeated = match self.lock_data(bucket, &found, lock).await {
+                // Removed and swept since: the next look at the index shows it.
+                Err(CatalogueError::Refused(Refusal::NoKey {})) => None,
+                done => done.map(|()| Some(lock))?,
+            };
         }
         Err(Error::Unavailable("the lock is being changed by others; try again".into()).into())
     }

@@ -3,9 +3,12 @@
 //! A shard counts exactly what it holds, and decides (`Ceiling`): it may hold what the quota leaves when all that
 //! is elsewhere is taken off. What is elsewhere is a sum that this process keeps: read from all shards, believed
 //! for [`USAGE_TTL`], or [`USAGE_NEAR_TTL`] once seven eighths of the quota are used, with this process's own
-//! writes added at once. So writers through one gateway meet the quota exactly; through several, the overshoot is
-//! at most what the others write into other shards within [`USAGE_NEAR_TTL`], and what is in flight. Where a user has
-//! so many buckets that a sum takes long, it is believed longer (`USAGE_REST`).
+//! writes added at once. So the overshoot is at most what is in flight into several shards at once, and through several
+//! gateways what the others write into other shards within [`USAGE_NEAR_TTL`]. Where a user has so many buckets that a
+//! sum takes long, it is believed longer (`USAGE_REST`).
+//!
+//! What is written while a sum is made may be in it or not. It is counted once more: until the next sum a quota may be
+//! felt a little early, and is not passed.
 //!
 //! Older versions and delete markers count. Parts of uploads that are not completed do not.
 
@@ -14,7 +17,6 @@ use super::*;
 use crate::cluster::Cluster;
 use std::collections::HashMap;
 use store_base::codec::Decode;
-use store_base::machine::Time;
 
 /// How long a user's limits are believed.
 pub const LIMITS_TTL: Duration = Duration::from_secs(5);
@@ -59,23 +61,72 @@ struct Sum {
     total: Amount,
 }
 
+/// What was added to each shard.
+type Growth = HashMap<(BucketId, u32), Amount>;
+
 #[derive(Debug, Default)]
 struct State {
     limits: HashMap<String, (Limits, Time)>,
     sums: HashMap<Holder, Sum>,
+    /// What was added while a sum is made.
+    making: HashMap<Holder, Growth>,
 }
 
 /// What the catalogues of a process know of limits and of what is held.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     state: Arc<Mutex<State>>,
-    /// One sum is made at a time.
-    summing: Arc<tokio::sync::Mutex<()>>,
+    /// Of one holder one sum is made at a time.
+    summing: Arc<Mutex<HashMap<Holder, OneAtATime>>>,
 }
+
+type OneAtATime = Arc<tokio::sync::Mutex<()>>;
 
 impl Known {
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What whoever makes a sum of the holder holds meanwhile.
+    fn turn(&self, holder: &Holder) -> OneAtATime {
+        let mut summing = self.summing.lock().unwrap_or_else(PoisonError::into_inner);
+        if summing.len() >= KNOWN_MAX {
+            // Those that nobody holds or waits for.
+            summing.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        summing.entry(holder.clone()).or_default().clone()
+    }
+
+    /// Begins to keep what is added to a holder.
+    fn begin_sum(&self, holder: &Holder) {
+        let mut state = self.locked();
+        if state.making.len() >= KNOWN_MAX {
+            state.making.clear();
+        }
+        state.making.insert(holder.clone(), Growth::default());
+    }
+
+    /// A sum is made; what it says with what was added meanwhile.
+    fn end_sum(
+        &self,
+        holder: Holder,
+        mut sum: Sum,
+        limits: &Limits,
+        part: (BucketId, u32),
+    ) -> Ceiling {
+        let mut state = self.locked();
+        for (part, more) in state.making.remove(&holder).unwrap_or_default() {
+            for amount in [sum.parts.entry(part).or_default(), &mut sum.total] {
+                amount.objects = amount.objects.saturating_add(more.objects);
+                amount.bytes = amount.bytes.saturating_add(more.bytes);
+            }
+        }
+        let ceiling = sum.ceiling(limits, part);
+        if state.sums.len() >= KNOWN_MAX {
+            state.sums.clear();
+        }
+        state.sums.insert(holder, sum);
+        ceiling
     }
 
     /// Keys moved between shards of the bucket: what was known of each of them is not so any more.
@@ -94,10 +145,13 @@ impl Known {
         less: Option<&Entry>,
     ) {
         let mut state = self.locked();
-        if state.sums.is_empty() {
+        if state.sums.is_empty() && state.making.is_empty() {
             return;
         }
         for holder in [Holder::Bucket(bucket.id), Holder::User(bucket.owner.clone())] {
+            if let Some(growth) = state.making.get_mut(&holder) {
+                growth.entry((bucket.id, shard)).or_default().grow(more, less);
+            }
             let Some(sum) = state.sums.get_mut(&holder) else { continue };
             let part = sum.parts.entry((bucket.id, shard)).or_default();
             for amount in [part, &mut sum.total] {
@@ -114,6 +168,15 @@ impl Amount {
             self.objects = self.objects.saturating_add(1);
             self.bytes = self.bytes.saturating_add(entry.size);
         }
+    }
+
+    /// Adds by what there is more.
+    fn grow(&mut self, more: Option<&Entry>, less: Option<&Entry>) {
+        let (mut added, mut taken) = (Amount::default(), Amount::default());
+        added.add(more);
+        taken.add(less);
+        self.objects = self.objects.saturating_add(added.objects.saturating_sub(taken.objects));
+        self.bytes = self.bytes.saturating_add(added.bytes.saturating_sub(taken.bytes));
     }
 
     fn take(&mut self, entry: Option<&Entry>) {
@@ -221,24 +284,20 @@ impl<C: Cluster> Flat<C> {
         if let Some(ceiling) = look() {
             return Ok(ceiling);
         }
-        let _one_at_a_time = known.summing.lock().await;
+        let turn = known.turn(&holder);
+        let _one_at_a_time = turn.lock().await;
         // Another may have made it meanwhile.
         if let Some(ceiling) = look() {
             return Ok(ceiling);
         }
+        known.begin_sum(&holder);
         let mut sum = Sum { at: clock::now(), ..Sum::default() };
         match &holder {
             Holder::Bucket(_) => self.add_up(bucket, &mut sum).await?,
             Holder::User(id) => self.add_up_all(id, &mut sum).await?,
         }
         sum.took = clock::now().since(sum.at);
-        let ceiling = sum.ceiling(limits, part);
-        let mut state = known.locked();
-        if state.sums.len() >= KNOWN_MAX {
-            state.sums.clear();
-        }
-        state.sums.insert(holder, sum);
-        Ok(ceiling)
+        Ok(known.end_sum(holder, sum, limits, part))
     }
 
     /// Refuses early what can only be refused in the end: a body larger than any shard may hold.
@@ -335,6 +394,34 @@ mod tests {
         assert!(aged(0, 80, 0) && !aged(1, 80, 0), "near the quota");
         assert!(aged(1, 10, 0), "far from it");
         assert!(aged(1, 80, 500), "dear");
+    }
+
+    #[test]
+    fn what_comes_while_a_sum_is_made_is_in_it() {
+        let known = Known::default();
+        let bucket = Bucket { id: BucketId([1; 8]), owner: "u".into(), ..Bucket::default() };
+        let (holder, part) = (Holder::User("u".into()), (bucket.id, 2));
+        let entry = |size| Entry { size, ..Entry::default() };
+        known.begin_sum(&holder);
+        known.note(&bucket, 2, Some(&entry(10)), None);
+        known.note(&bucket, 3, Some(&entry(7)), Some(&entry(5)));
+        known.note(&bucket, 2, None, Some(&entry(10)));
+        let limits = Limits { quota: true, objects_max: 5, bytes_max: 50, ..Limits::default() };
+        let ceiling = known.end_sum(holder.clone(), Sum::default(), &limits, part);
+        assert_eq!(ceiling, Ceiling { objects: 5, bytes: 48 });
+        let state = known.locked();
+        assert_eq!(state.sums[&holder].total, Amount { objects: 1, bytes: 12 });
+        assert!(state.making.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_sums_of_two_holders_are_made_side_by_side() {
+        let known = Known::default();
+        let (one, other) = (Holder::User("u".into()), Holder::User("v".into()));
+        let (first, again) = (known.turn(&one), known.turn(&one));
+        let _held = first.lock().await;
+        assert!(again.try_lock().is_err());
+        assert!(known.turn(&other).try_lock().is_ok());
     }
 
     #[test]

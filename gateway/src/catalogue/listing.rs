@@ -1,7 +1,7 @@
 //! Listings over several shards: the ordered pages of the shards merged into one, with no more of each
 //! shard in memory than the page needs.
 
-use super::flat::Flat;
+use super::flat::{Caller, Flat};
 use super::*;
 use crate::cluster::Cluster;
 use futures_util::future::try_join_all;
@@ -101,7 +101,7 @@ where
         for child in children(&lineage) {
             let fills = filled == Some(child);
             if fills {
-                flat.bring(bucket, shard).await?;
+                flat.bring(bucket, shard, Caller::Client).await?;
             }
             if fills || said.get(&child).is_none_or(|(_, lineage)| is_filling(lineage)) {
                 said.insert(child, ask(child).await?);
@@ -176,7 +176,7 @@ where
             if moved {
                 let filled = said.1.as_ref().and_then(Lineage::filled);
                 if filled.is_some() {
-                    flat.bring(bucket, shard).await?;
+                    flat.bring(bucket, shard, Caller::Client).await?;
                 }
                 let roots = bucket.shards;
                 for child in children(&said.1) {

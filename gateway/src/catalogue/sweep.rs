@@ -8,11 +8,11 @@
 
 use super::flat::{Flat, data_place};
 use super::*;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Place};
 use crate::s3::lifecycle::{Calendar, DAY_MS};
 use futures_util::StreamExt;
 use futures_util::stream;
-use store_base::bucket::{BODY_CLASS, RemoveBody};
+use store_base::bucket::{BODY_CLASS, LockBody, ObjectLock, RemoveBody};
 use store_base::op::Op;
 use store_shell::shutdown::Shutdown;
 
@@ -21,7 +21,7 @@ use store_shell::shutdown::Shutdown;
 pub struct Sweep {
     /// How often the shards known to have garbage are looked at.
     pub tick: Duration,
-    /// How long garbage lies, so that readers can finish. On a full cluster it does not.
+    /// How long garbage lies, so that readers can finish. Where there is no room it does not.
     pub delay: Duration,
     /// How often everything is looked through; zero for never.
     pub scan_every: Duration,
@@ -41,7 +41,7 @@ impl Default for Sweep {
     fn default() -> Self {
         Sweep {
             tick: Duration::from_secs(5),
-            delay: Duration::from_secs(60),
+            delay: Duration::from_secs(3600),
             scan_every: Duration::from_secs(600),
             intent_age: Duration::from_secs(3600),
             chores_every: Duration::from_secs(60),
@@ -56,6 +56,9 @@ const DELETES_IN_FLIGHT: usize = 8;
 
 /// Garbage records asked for at a time.
 const RECORDS_PER_CALL: u32 = 8;
+
+/// Removed buckets in one page.
+const DOOMED_PER_PAGE: u32 = 100;
 
 /// How often in a short day the buckets are looked through at least.
 const LOOKS_PER_SHORT_DAY: u32 = 8;
@@ -100,13 +103,14 @@ impl Sweep {
     /// Sweeps the shards that requests of this catalogue made dirty and whose time has come.
     pub async fn sweep_dirty<C: Cluster>(&self, flat: &Flat<C>) {
         let now_ms = clock::timestamp().millis();
-        let before_ms = self.before(flat, now_ms);
         let due: Vec<_> = {
             let dirty = flat.dirty.borrow();
-            let due = dirty.iter().filter(|(_, (_, since))| *since < before_ms);
-            due.map(|(key, (bucket, _))| (*key, bucket.clone())).collect()
+            let all = dirty.iter().map(|(key, (bucket, since))| {
+                (*key, bucket.clone(), *since, self.before(flat, bucket, now_ms))
+            });
+            all.filter(|(_, _, since, before_ms)| since < before_ms).collect()
         };
-        for (key, bucket) in due {
+        for (key, bucket, _, before_ms) in due {
             flat.dirty.borrow_mut().remove(&key);
             match self.sweep_shard(flat, &bucket, key.1, before_ms).await {
                 Ok(true) => {}
@@ -120,8 +124,8 @@ impl Sweep {
         }
     }
 
-    fn before<C: Cluster>(&self, flat: &Flat<C>, now_ms: u64) -> u64 {
-        match flat.commons.is_full() {
+    fn before<C: Cluster>(&self, flat: &Flat<C>, bucket: &Bucket, now_ms: u64) -> u64 {
+        match flat.commons.is_full(data_place(bucket)) {
             true => now_ms + 1,
             false => {
                 now_ms.saturating_sub(u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX))
@@ -129,8 +133,8 @@ impl Sweep {
         }
     }
 
-    /// Removes the garbage of a shard that is older than `before_ms`. `false` if younger garbage, or
-    /// garbage that is being read, is left.
+    /// Removes the garbage of a shard that is older than `before_ms`. `false` if younger garbage is left, or what is
+    /// being read, or locked; that keeps nothing else waiting.
     async fn sweep_shard<C: Cluster>(
         &self,
         flat: &Flat<C>,
@@ -138,30 +142,35 @@ impl Sweep {
         shard: u32,
         before_ms: u64,
     ) -> Result<bool, CatalogueError> {
+        let (mut after, mut left) = (Bytes::new(), false);
         loop {
-            let ask = Garbage { before_ms, max: RECORDS_PER_CALL };
+            let ask = Garbage { before_ms, after, max: RECORDS_PER_CALL };
             let found: Vec<(Bytes, Vec<DataRef>)> =
                 match flat.shard(bucket, shard, "garbage", &ask).await {
                     // A shard of a bucket that is gone.
                     Err(CatalogueError::Cluster(Error::NotFound(_))) => return Ok(true),
                     found => found?,
                 };
-            if found.is_empty() {
-                let ask = Garbage { before_ms: u64::MAX, max: 1 };
+            let Some((last, _)) = found.last() else {
+                if left {
+                    return Ok(false);
+                }
+                let ask = Garbage { before_ms: u64::MAX, max: 1, ..Garbage::default() };
                 let rest: Vec<(Bytes, Vec<DataRef>)> =
                     flat.shard(bucket, shard, "garbage", &ask).await?;
                 return Ok(rest.is_empty());
-            }
+            };
+            after = last.clone();
             let (held, free): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, refs)| {
                 refs.iter().any(|data| flat.commons.holds.is_held(&data.id))
             });
+            left |= !held.is_empty();
             let mut records = Vec::with_capacity(free.len());
-            let mut locked = false;
             for (key, refs) in free {
                 match delete_data(flat, bucket, &refs).await {
                     Err(CatalogueError::Refused(Refusal::Locked {})) => {
                         tracing::warn!(bucket = %bucket.name, shard, "garbage is locked; it stays");
-                        locked = true;
+                        left = true;
                     }
                     done => {
                         done?;
@@ -172,15 +181,12 @@ impl Sweep {
             if !records.is_empty() {
                 let _: Nothing = flat.shard(bucket, shard, "swept", &Swept { records }).await?;
             }
-            if locked || !held.is_empty() {
-                return Ok(false);
-            }
         }
     }
 
-    /// Looks through every bucket.
+    /// Looks through every bucket. One that cannot be swept, or cleared, keeps no other waiting.
     pub async fn scan<C: Cluster>(&self, flat: &Flat<C>) -> Result<(), CatalogueError> {
-        self.clear_doomed(flat).await?;
+        logged("clearing removed buckets", self.clear_doomed(flat).await);
         let mut query = ListBuckets { max: 1000, ..ListBuckets::default() };
         loop {
             let page = flat.buckets(query.clone()).await?;
@@ -214,8 +220,9 @@ impl Sweep {
                 flat.commons.note_crowded(bucket, shard);
             }
             let age = u64::try_from(self.intent_age.as_millis()).unwrap_or(u64::MAX);
-            self.expire(flat, bucket, shard, now_ms.saturating_sub(age)).await?;
-            self.sweep_shard(flat, bucket, shard, self.before(flat, now_ms)).await?;
+            let old = Expire { before_ms: now_ms.saturating_sub(age), now_ms, ..Expire::default() };
+            self.expire(flat, bucket, shard, old).await?;
+            self.sweep_shard(flat, bucket, shard, self.before(flat, bucket, now_ms)).await?;
         }
         Ok(())
     }
@@ -225,12 +232,9 @@ impl Sweep {
         flat: &Flat<C>,
         bucket: &Bucket,
         shard: u32,
-        before_ms: u64,
+        mut expire: Expire,
     ) -> Result<(), CatalogueError> {
-        let mut after = Bytes::new();
         loop {
-            let now_ms = clock::timestamp().millis();
-            let expire = Expire { before_ms, after, now_ms };
             let expired = flat.shard::<_, Expired>(bucket, shard, "expire", &expire).await;
             let expired = match expired {
                 // A shard that was cleared already.
@@ -241,37 +245,55 @@ impl Sweep {
                 tracing::info!(bucket = %bucket.name, shard, count = expired.count, "abandoned writes");
             }
             match expired.next {
-                Some(next) => after = next,
+                Some(next) => expire.after = next,
                 None => return Ok(()),
             }
         }
     }
 
-    /// Clears the shards of removed buckets.
+    /// Clears the shards of removed buckets: all that can be. The last failure, if there was one.
     pub async fn clear_doomed<C: Cluster>(&self, flat: &Flat<C>) -> Result<(), CatalogueError> {
+        let mut failed = Ok(());
         for registry in 0..REGISTRY_SHARDS {
             let name = registry_shard_name(registry);
-            let page = flat.registry::<_, BucketPage>(name.clone(), "doomed", &Doomed { max: 100 });
-            let page = match page.await {
-                Err(CatalogueError::Cluster(Error::NotFound(_))) => continue,
-                page => page?,
-            };
-            for bucket in &page.buckets {
-                // Children first: their parents know of them.
-                for (shard, head) in flat.heads(bucket).await?.into_iter().rev() {
-                    // A split that did not begin may have left one.
-                    let unborn = child_of(bucket.shards, shard, head.reach().depth);
-                    for shard in unborn.into_iter().chain([shard]) {
-                        self.clear_shard(flat, bucket, shard).await?;
+            let mut ask = Doomed { after: None, max: DOOMED_PER_PAGE };
+            loop {
+                let page = flat.registry::<_, BucketPage>(name.clone(), "doomed", &ask);
+                let page = match page.await {
+                    Err(CatalogueError::Cluster(Error::NotFound(_))) => break,
+                    page => page?,
+                };
+                for bucket in &page.buckets {
+                    if let Err(error) = self.clear_bucket(flat, bucket, &name).await {
+                        tracing::debug!(%error, bucket = %bucket.name, "removed bucket not cleared");
+                        failed = Err(error);
                     }
                 }
-                let _: Nothing =
-                    flat.registry(name.clone(), "forget", &Forget { id: bucket.id }).await?;
-            }
-            if page.more {
-                flat.doomed.set(true);
+                match page.buckets.last() {
+                    Some(last) if page.more => ask.after = Some(last.id),
+                    _ => break,
+                }
             }
         }
+        failed
+    }
+
+    async fn clear_bucket<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        bucket: &Bucket,
+        registry: &str,
+    ) -> Result<(), CatalogueError> {
+        // Children first: their parents know of them.
+        for (shard, head) in flat.heads(bucket).await?.into_iter().rev() {
+            // A split that did not begin may have left one.
+            let unborn = child_of(bucket.shards, shard, head.reach().depth);
+            for shard in unborn.into_iter().chain([shard]) {
+                self.clear_shard(flat, bucket, shard).await?;
+            }
+        }
+        let forget = Forget { id: bucket.id };
+        let _: Nothing = flat.registry(registry.to_owned(), "forget", &forget).await?;
         Ok(())
     }
 
@@ -281,7 +303,18 @@ impl Sweep {
         bucket: &Bucket,
         shard: u32,
     ) -> Result<(), CatalogueError> {
-        self.expire(flat, bucket, shard, u64::MAX).await?;
+        // A shard that a splitter made and left is open yet.
+        let seal = Seal { removal: bucket.removing };
+        match flat.shard::<_, Answer<Nothing>>(bucket, shard, "seal", &seal).await {
+            Err(CatalogueError::Cluster(Error::NotFound(_)))
+            | Ok(Answer(Err(Refusal::NoBucket {}))) => return Ok(()),
+            // Its splitter has sealed it.
+            Ok(Answer(Err(Refusal::TakenBack {}))) => {}
+            sealed => drop(sealed?.0?),
+        }
+        let now_ms = clock::timestamp().millis();
+        let all = Expire { everything: true, now_ms, ..Expire::default() };
+        self.expire(flat, bucket, shard, all).await?;
         if !self.sweep_shard(flat, bucket, shard, u64::MAX).await? {
             return Err(Error::Unavailable("data of a removed bucket is being read".into()).into());
         }
@@ -306,19 +339,41 @@ async fn delete_data<C: Cluster>(
             let (place, object) = (data_place(bucket), data.stripe_name(bucket.id, stripe));
             let ops = vec![Op::Delete {}];
             match flat.cluster.operate(place, object.clone(), ops, false).await {
-                // It was locked once. That governance was passed over, the index has decided.
-                Err(Error::Denied(_)) => {
-                    let remove = RemoveBody { bypass: true };
-                    let done: Answer<Nothing> =
-                        flat.exec(place, object, BODY_CLASS, "remove", &remove).await?;
-                    Ok(done.0.map(drop)?)
-                }
+                Err(Error::Denied(_)) => delete_locked(flat, place, object).await,
                 deleted => gone(deleted),
             }
         })
         .buffer_unordered(DELETES_IN_FLIGHT);
     while let Some(done) = deletes.next().await {
         done?;
+    }
+    Ok(())
+}
+
+/// Removes a data object that was locked once. The index has given its version up: that governance was passed over, it
+/// has decided, and that no hold is on. One that is on all the same was left by a gateway that died.
+async fn delete_locked<C: Cluster>(
+    flat: &Flat<C>,
+    place: Place,
+    object: String,
+) -> Result<(), CatalogueError> {
+    let remove = RemoveBody { bypass: true };
+    for last in [false, true] {
+        let done: Answer<Nothing> =
+            flat.exec(place, object.clone(), BODY_CLASS, "remove", &remove).await?;
+        match done.0 {
+            Err(Refusal::Locked {}) if !last => {}
+            done => return Ok(done.map(drop)?),
+        }
+        // Refused while compliance is in force.
+        let lock = ObjectLock { retention: None, hold: Some(false) };
+        let free = LockBody { lock, bypass: true };
+        let freed: Answer<Nothing> =
+            flat.exec(place, object.clone(), BODY_CLASS, "lock", &free).await?;
+        match freed.0 {
+            Err(Refusal::NoKey {}) => return Ok(()),
+            freed => drop(freed?),
+        }
     }
     Ok(())
 }

@@ -231,6 +231,7 @@ impl From<Refusal> for S3Error {
             Refusal::Quota {} => Code::QuotaExceeded.into(),
             // The catalogue follows these itself; for the items of a removal it gave up.
             Refusal::Moved { .. } | Refusal::NotYet {} => Code::ServiceUnavailable.into(),
+            Refusal::TakenBack {} => Code::OperationAborted.into(),
         }
     }
 }

@@ -216,6 +216,7 @@ impl Opened {
                     found: self.found.clone(),
                     versioned: false,
                     segments: None,
+                    hold: None,
                 };
                 Box::pin(source.reader(call, first, length)).await
             }

@@ -231,3 +231,51 @@ fn a_log_says_whether_an_acl_was_needed_and_goes_to_another_owner_by_his_policy(
     };
     assert_eq!((of("REST.PUT.OBJECT").as_str(), of("REST.GET.OBJECT").as_str()), ("-", "Yes"));
 }
+
+#[test]
+fn no_log_is_called_empty_while_records_wait() {
+    let world = World::logged(JOURNAL);
+    assert_eq!(world.client.ask("PUT", "/bucket/first", b"x").status, 200);
+    // One who asked ended in the middle: the next one of his gateway goes on at once.
+    world
+        .fail(|_, _, ops| calls(ops, "journal_clear").then(|| Error::Unavailable("a test".into())));
+    assert_eq!(world.client.ask("POST", "/bucket?logging=", b"").status, 503);
+    world.cluster.fail_with(None);
+    assert_eq!(world.changes(), ["REST.PUT.OBJECT first 1"]);
+    // What became of a change is not told: its record waits.
+    world.fail(|_, _, ops| {
+        calls(ops, "journal_settle").then(|| Error::Unavailable("a test".into()))
+    });
+    assert_eq!(world.client.ask("PUT", "/bucket/second", b"xy").status, 200);
+    world.cluster.fail_with(None);
+    assert_eq!(world.client.ask("POST", "/bucket?logging=", b"").status, 503);
+    world.cluster.advance(600);
+    assert_eq!(world.changes(), ["REST.PUT.OBJECT second 2"]);
+}
+
+#[test]
+fn removals_that_were_not_recorded_are_counted_where_they_would_have_been() {
+    let (shared, mut registry) =
+        (crate::shared(), prometheus_client::registry::Registry::default());
+    shared.metrics.register(&mut registry);
+    let dropped = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
+        let name = "gateway_access_log_dropped_total ";
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the counter");
+        line.parse::<u64>().expect("a number")
+    };
+    let world = World::with(shared);
+    world.log_bucket("logs");
+    let filter = "<Filter><S3Key><FilterRule><Name>prefix</Name><Value>in/</Value></FilterRule></S3Key></Filter>";
+    assert_eq!(world.keep_log("logs", &format!("{JOURNAL}{filter}")).status, 200);
+    for key in ["in/a", "out/a", "out/b"] {
+        assert_eq!(world.client.ask("PUT", &format!("/bucket/{key}"), b"x").status, 200);
+    }
+    world.fail(|_, _, ops| calls(ops, "journal_add").then(|| Error::Unavailable("a test".into())));
+    let object = |key: &str| format!("<Object><Key>{key}</Key></Object>");
+    let document = format!("<Delete>{}</Delete>", ["in/a", "out/a", "out/b"].map(object).concat());
+    let gone = world.client.ask("POST", "/bucket?delete=", document.as_bytes());
+    assert_eq!((gone.status, gone.elements("Key").len()), (200, 3), "{}", gone.text());
+    assert_eq!(dropped(), 1);
+}

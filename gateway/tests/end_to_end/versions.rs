@@ -396,6 +396,42 @@ fn tags_are_put_read_copied_and_removed() {
     assert_eq!(version(&changed), second);
 }
 
+/// The answer to a completion is lost before the data is locked: the client asks again.
+#[test]
+fn an_upload_that_is_completed_again_is_locked_then() {
+    let shared = shared();
+    let sweep = Sweep { chores_every: Duration::ZERO, ..shared.sweep };
+    let world = World::with(Shared { sweep, ..shared });
+    world.make_locking("locks");
+    let lock = [
+        ("x-amz-object-lock-mode", "COMPLIANCE"),
+        ("x-amz-object-lock-retain-until-date", "2099-01-01T00:00:00.000Z"),
+    ];
+    let upload = world.client.ask_with("POST", "/locks/m?uploads=", &lock, b"");
+    let upload = upload.element("UploadId").unwrap();
+    let body = vec![7u8; 5 << 20];
+    let part = world.client.ask("PUT", &format!("/locks/m?partNumber=1&uploadId={upload}"), &body);
+    let document = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part></CompleteMultipartUpload>",
+        part.headers["etag"]
+    );
+    let complete =
+        || world.client.ask("POST", &format!("/locks/m?uploadId={upload}"), document.as_bytes());
+    world.fail(|pool, _, ops| match &ops[0] {
+        Op::Exec { .. } if pool == DATA_POOL => Some(Error::TimedOut("no answer".into())),
+        _ => None,
+    });
+    for _ in 0..2 {
+        assert!(complete().status >= 500, "nothing is acknowledged that is not locked");
+    }
+    world.cluster.fail_with(None);
+    let done = complete();
+    assert_eq!(done.status, 200, "{}", done.text());
+    let errors = delete_all(&world.cluster, DATA_POOL);
+    assert_eq!(errors.len(), 2);
+    assert!(errors.iter().all(|e| matches!(e, Some(Error::Denied(_)))), "{errors:?}");
+}
+
 /// What becomes of a raw delete of every object of a pool: the errors' texts, `None` where it was done.
 fn delete_all(cluster: &MemoryCluster, pool: Place) -> Vec<Option<Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

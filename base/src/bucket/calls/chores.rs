@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 /// `retire`: removes versions whose time has come, each only if it is still exactly what was judged. Output:
 /// `Answer<Vec<Answer<Removed>>>`, as of `remove`: for as many of the items as one transaction could take. Refusals:
-/// `NoBucket`; of an item `Precondition` if another version is there by now, or none, or other tags, `Locked` and
-/// `QueueFull`.
+/// `NoBucket`; of an item `Precondition` if another version is there by now, or none, or other tags, or if the
+/// caller's clock is far ahead of the daemon's; `Locked` and `QueueFull`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retire {
     /// What.
@@ -57,7 +57,7 @@ pub type Retired = Vec<super::Answer<Removed>>;
 /// `due`: the objects that expire first. Output: `Answer<DuePage>`; `NoBucket`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Due {
-    /// Only what expires before.
+    /// Only what expires before, and in any case only what has expired by the daemon's clock.
     pub before_ms: u64,
     /// Goes on behind this place; empty for the start.
     pub after: Bytes,
@@ -79,6 +79,12 @@ crate::codec_struct!(DuePage { items, next });
 /// The name of the work of splitting a shard.
 pub const SPLIT_WORK: &str = "split";
 
+/// The name of the work of delivering events. It has no rounds.
+pub const EVENTS_WORK: &str = "events";
+
+/// The name of the work of removing objects that end by themselves. It has no rounds.
+pub const EXPIRY_WORK: &str = "expiry";
+
 /// How far a worker is with a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chore {
@@ -86,7 +92,7 @@ pub struct Chore {
     pub holder: u64,
     /// Until when it is his alone, in ms since 1970 by the daemon's clock; 0 once he is done.
     pub until_ms: u64,
-    /// Which round it is; rounds only grow.
+    /// Which round it is.
     pub round: u64,
     /// What the round goes by: a number made of the rules. Other rules make another round.
     pub plan: u64,
@@ -109,7 +115,9 @@ crate::codec_versioned!(Chore, 1, 1 {
     holder, until_ms, round, plan, done, place, began_ms, heard_ms, looked, acted, passed,
 });
 
-/// `claim`: takes the work at a shard. A round that was not done is gone on with. Output:
+/// `claim`: takes the work at a shard. A round that was not done is gone on with. A work that has no rounds is never
+/// done; and a round that began long ago, by the daemon's clock, does not keep a lower one from being made: whoever made
+/// it had a wrong clock. Output:
 /// `Answer<Option<Chore>>`, `None` if there is nothing to do or another one does it; `NoBucket`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {

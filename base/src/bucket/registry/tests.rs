@@ -45,17 +45,24 @@ fn names_of_buckets_are_taken_marked_and_freed() {
         NamedBucket { name: "bb".into(), id: BucketId([id; 8]), removing }.to_bytes()
     };
     let answer = |bytes| Answer::<Nothing>::from_bytes(bytes).expect("an answer").0;
+    let doomed = |after| Doomed { after, max: 9 }.to_bytes();
+    let number = |bytes| Answer::<u64>::from_bytes(bytes).expect("an answer").0;
+    let taken_back = Refusal::TakenBack {};
     assert!(answer(call("ready", named(1, 0))).is_ok());
-    assert!(answer(call("condemn", named(2, 77))).is_err());
-    assert!(answer(call("condemn", named(1, 77))).is_ok());
-    assert!(answer(call("reprieve", named(1, 0))).is_ok());
-    assert!(answer(call("remove", named(1, 77))).is_err(), "a removal that was taken back");
-    assert!(answer(call("condemn", named(1, 78))).is_ok());
-    assert!(answer(call("remove", named(1, 78))).is_ok());
+    assert!(number(call("condemn", named(2, 0))).is_err());
+    assert_eq!(number(call("condemn", named(1, 0))), Ok(1));
+    assert_eq!(number(call("reprieve", named(1, 0))), Ok(1));
+    let late = answer(call("remove", named(1, 1)));
+    assert_eq!(late, Err(taken_back.clone()), "a removal that was taken back");
+    assert_eq!(number(call("condemn", named(1, 0))), Ok(2), "after all before, taken back or not");
+    assert_eq!(number(call("reprieve", named(1, 1))), Err(taken_back), "another one's");
+    assert!(answer(call("remove", named(1, 2))).is_ok());
     assert_eq!(names(call("list", list(Some("u"), "", "", 9))), ("ba".into(), false));
-    assert_eq!(names(call("doomed", Doomed { max: 9 }.to_bytes())), ("bb".into(), false));
+    assert_eq!(names(call("doomed", doomed(None))), ("bb".into(), false));
+    let behind = call("doomed", doomed(Some(BucketId([1; 8]))));
+    assert_eq!(names(behind), (String::new(), false));
     call("forget", Forget { id: BucketId([1; 8]) }.to_bytes());
-    assert_eq!(names(call("doomed", Doomed { max: 9 }.to_bytes())), (String::new(), false));
+    assert_eq!(names(call("doomed", doomed(None))), (String::new(), false));
 }
 
 #[test]

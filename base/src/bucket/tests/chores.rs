@@ -118,6 +118,7 @@ fn a_lock_and_other_tags_keep_a_version() {
 #[test]
 fn expiries_are_found_in_order_and_follow_the_object() {
     let mut shard = Shard::new();
+    shard.0.now = at(1_000_000);
     for (key, expires_ms) in [("late", 300), ("early", 100), ("middle", 200), ("never", 0)] {
         shard.commit(key, expiring(1, expires_ms)).unwrap();
     }
@@ -176,6 +177,47 @@ fn work_is_one_workers_and_is_gone_on_with() {
     let read = ReadChore { name: "work".into() };
     let seen = shard.call::<_, Answer<Option<Chore>>>("chore", &read).0.unwrap().unwrap();
     assert_eq!((seen.round, seen.plan, seen.done), (2, 8, false));
+}
+
+/// A worker whose clock is decades ahead removes nothing before its time, and disables no work.
+#[test]
+fn a_workers_clock_is_held_against_the_daemons() {
+    let mut shard = Shard::new();
+    let (now, ahead) = (1_000_000, 4_000_000_000_000);
+    shard.0.now = at(now);
+    shard.commit("early", expiring(1, now - 1)).unwrap();
+    let late = shard.commit("late", expiring(1, now + 1)).unwrap().entry;
+    assert_eq!(shard.due_before(ahead, 9), ["early"]);
+    let item = RetireItem {
+        key: "late".into(),
+        seen: late,
+        how: Retirement::Object {},
+        tags: None,
+        notes: None,
+    };
+    for (now_ms, done) in [(ahead, false), (now + 1000, true)] {
+        let retire = Retire { items: vec![item.clone()], now_ms, ..Retire::default() };
+        let outcomes: Answer<Retired> = shard.call("retire", &retire);
+        assert_eq!(outcomes.0.unwrap()[0].0.is_ok(), done, "{now_ms}");
+    }
+    let work = |shard: &mut Shard, name: &str, round| {
+        let (name, lease_ms) = (name.to_owned(), 100);
+        let claim = Claim { name: name.clone(), holder: 1, lease_ms, round, plan: 7 };
+        let claimed = shard.call::<_, Answer<Option<Chore>>>("claim", &claim).0.unwrap();
+        let report = Report { name, holder: 1, lease_ms, done: true, ..Report::default() };
+        if claimed.is_some() {
+            assert!(shard.call::<_, Answer<bool>>("report", &report).0.unwrap());
+        }
+        claimed.is_some()
+    };
+    for name in [EVENTS_WORK, EXPIRY_WORK] {
+        assert!(work(&mut shard, name, ahead) && work(&mut shard, name, now), "{name}");
+    }
+    assert!(work(&mut shard, "lifecycle", 40_000));
+    assert!(!work(&mut shard, "lifecycle", 20_000));
+    shard.0.now = at(now + 3 * 86_400_000);
+    assert!(work(&mut shard, "lifecycle", 20_003), "that was no round of this time");
+    assert!(!work(&mut shard, "lifecycle", 20_003));
 }
 
 fn told(event: &str, marker: bool) -> Notice {

@@ -137,11 +137,11 @@ fn journals_are_bounded_and_go_with_their_shard() {
     assert_eq!(shard.journals()[0].1.records, JOURNAL_RECORDS_MAX - JOURNAL_LOG_RECORDS_MAX);
     shard.record(1, &["x"]).unwrap();
     // Records are no objects: they keep no bucket from being removed.
-    let sealed: Answer<Nothing> = shard.call("seal", &Nothing {});
+    let sealed: Answer<Nothing> = shard.call("seal", &Seal { removal: 1 });
     assert_eq!(sealed, Answer(Ok(Nothing {})));
     assert_eq!(shard.record(1, &["x"]).unwrap_err(), Refusal::NoBucket {});
     let long = "x".repeat(JOURNAL_RECORD_BYTES_MAX + 1);
-    let unsealed: Answer<Nothing> = shard.call("unseal", &Nothing {});
+    let unsealed: Answer<Nothing> = shard.call("unseal", &Seal { removal: 1 });
     assert_eq!(unsealed, Answer(Ok(Nothing {})));
     let add = JournalAdd { lines: vec![long.into()], ..JournalAdd::default() };
     assert!(crate::bucket::journal::add(&mut shard.0, add).is_err());

@@ -230,14 +230,16 @@ fn records_of_the_first_versions_of_their_form_are_read() {
     // Who knows version 1 only may read what has no versions, and nothing else.
     assert_eq!(Entry::default().to_bytes()[..2], [3, 1]);
     assert_eq!(Entry { sequence: 1, ..Entry::default() }.to_bytes()[..2], [3, 2]);
-    assert_eq!(ShardHead::default().to_bytes()[..2], [4, 1]);
+    assert_eq!(ShardHead::default().to_bytes()[..2], [5, 1]);
+    let sealed = ShardHead { removal: 1, ..ShardHead::default() };
+    assert_eq!(sealed.to_bytes()[..2], [5, 5]);
     let split = ShardHead { lineage: Some(Lineage::default()), ..ShardHead::default() };
-    assert_eq!(split.to_bytes()[..2], [4, 4]);
+    assert_eq!(split.to_bytes()[..2], [5, 4]);
     let changed = settings(1, Versioning::Enabled);
     let head = ShardHead { settings: changed.clone(), ..ShardHead::default() };
-    assert_eq!(head.to_bytes()[..2], [4, 2]);
+    assert_eq!(head.to_bytes()[..2], [5, 2]);
     let record = BucketRecord { settings: changed, ..BucketRecord::default() };
-    assert_eq!(record.to_bytes()[..2], [3, 3]);
+    assert_eq!(record.to_bytes()[..2], [4, 3]);
     assert_eq!(BucketRecord::from_bytes(record.to_bytes()), Ok(record));
 }
 
@@ -381,7 +383,7 @@ fn a_shard_with_versions_is_not_empty() {
     let mut shard = Shard::new();
     shard.configure(settings(1, Versioning::Enabled));
     let marker = shard.remove(vec![object("k")]).remove(0).unwrap().marker.unwrap();
-    let seal = |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Nothing {}).0;
+    let seal = |shard: &mut Shard| shard.call::<_, Answer<Nothing>>("seal", &Seal { removal: 1 }).0;
     assert_eq!(seal(&mut shard), Err(Refusal::NotEmpty {}));
     shard.remove(vec![version_of("k", marker.version())]).remove(0).unwrap();
     assert!(shard.0.omap.is_empty());

@@ -166,6 +166,6 @@ fn gateway(role: &RoleName, plan: &Plan) -> Config<store_gateway::config::Config
         admin_listen: ListenAddress(plan.admin()?),
         // Every name below `localhost` is this machine.
         website_domains: vec!["web.localhost".to_string()],
-        ..Default::default()
+        ..store_gateway::config::Config::alone()
     })
 }

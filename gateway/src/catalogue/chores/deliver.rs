@@ -7,18 +7,17 @@
 //! numbers go on from the old shard's, and tell.) It is asked again after a pause that doubles from [`PAUSE_MIN`] to
 //! [`PAUSE_MAX`].
 //!
-//! An event that could not be delivered for [`EVENT_AGE_MAX`] is given up, and counted. A gateway that does not know
-//! an endpoint leaves its events to those that do.
+//! An event that could not be delivered for [`EVENT_AGE_MAX`] is given up, and counted, also by gateways that do not
+//! know its endpoint: until then they leave it to those that do.
 
 use super::*;
 use crate::s3::{dates, uri};
 use crate::webhook::{Webhook, Webhooks};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
-use store_base::machine::Time;
 
 /// The name of the work in the shards.
-const WORK: &str = "events";
+const WORK: &str = EVENTS_WORK;
 
 /// Events in one page.
 const PAGE: u32 = 200;
@@ -77,50 +76,90 @@ impl Health {
         self.failing.borrow_mut().remove(endpoint);
     }
 
-    fn all_well(&self) -> bool {
-        self.failing.borrow().values().all(|failing| failing.until <= clock::now())
+    /// When an endpoint is asked again.
+    fn ready_at(&self, endpoint: &str) -> Time {
+        self.failing.borrow().get(endpoint).map_or_else(clock::now, |failing| failing.until)
     }
+}
+
+/// Shards with events that wait for an endpoint: their bucket, and when they are looked at again.
+type Later = BTreeMap<(BucketId, u32), (Bucket, Time)>;
+
+/// What is left of the events of a shard.
+enum Left {
+    /// Nothing, or what waits for somebody else: the search finds it.
+    Nothing,
+    /// Something, to be looked at then.
+    Until(Time),
+}
+
+/// What one worker does in one go: what was done is told to the shard now and then.
+struct Round<'a> {
+    at: (&'a Bucket, u32),
+    /// When it began, by the daemon's clock.
+    now_ms: u64,
+    shutdown: &'a Shutdown,
+    told: Time,
+    /// Endpoints of events that stay.
+    held: BTreeSet<String>,
 }
 
 impl Chores {
     /// Delivers events until `shutdown`: of the shards that this process changed at once, of all others as they are
     /// found.
     pub(super) async fn deliver<C: Cluster>(&self, flat: &Flat<C>, shutdown: &Shutdown) {
-        // Without endpoints there is nobody to tell: others may know some.
-        if self.delivery.webhooks.is_empty() {
-            return;
-        }
-        let mut search_at = clock::now();
+        let (mut search_at, mut later) = (clock::now(), Later::new());
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if clock::now() >= search_at {
-                if let Err(error) = self.search(flat).await {
+                if let Err(error) = self.search(flat, &mut later).await {
                     tracing::warn!(%error, "looking for events stopped; tried again later");
                 }
                 search_at = clock::now() + self.every;
             }
-            for ((id, shard), bucket) in flat.commons.eventful() {
+            let mut due = flat.commons.eventful();
+            if self.delivery.webhooks.is_empty() {
+                // There is nobody to tell. What is too old is found by the search.
+                due.clear();
+            }
+            let now = clock::now();
+            later.retain(|key, (bucket, at)| {
+                if *at <= now {
+                    due.entry(*key).or_insert_with(|| bucket.clone());
+                }
+                *at > now
+            });
+            for ((id, shard), bucket) in due {
                 if shutdown.is_triggered() {
                     return;
                 }
-                match self.deliver_shard(flat, &bucket, shard, shutdown).await {
-                    Ok(true) => {}
-                    Ok(false) => flat.commons.note_events(&bucket, shard),
-                    Err(CatalogueError::Refused(Refusal::NoBucket {})) => {}
+                let again = match self.deliver_shard(flat, &bucket, shard, shutdown).await {
+                    Ok(Left::Nothing) | Err(CatalogueError::Refused(Refusal::NoBucket {})) => None,
+                    Ok(Left::Until(at)) => Some(at),
                     Err(error) => {
                         tracing::debug!(%error, bucket = %id, shard, "events not delivered");
-                        flat.commons.note_events(&bucket, shard);
+                        Some(clock::now() + PAUSE_MIN)
                     }
+                };
+                match again {
+                    Some(at) if later.len() < EVENTFUL_MAX => {
+                        later.insert((id, shard), (bucket, at));
+                    }
+                    _ => drop(later.remove(&(id, shard))),
                 }
             }
         }
     }
 
     /// Finds the shards that have events, in buckets that have or had somebody to tell.
-    async fn search<C: Cluster>(&self, flat: &Flat<C>) -> Result<(), CatalogueError> {
+    async fn search<C: Cluster>(
+        &self,
+        flat: &Flat<C>,
+        later: &mut Later,
+    ) -> Result<(), CatalogueError> {
         let (mut waiting, mut oldest_ms) = (0u64, u64::MAX);
         let mut query = ListBuckets { max: BUCKETS_PER_PAGE, ..ListBuckets::default() };
         loop {
@@ -136,7 +175,11 @@ impl Chores {
                         continue;
                     }
                     waiting = waiting.saturating_add(events);
-                    flat.commons.note_events(bucket, shard);
+                    // What waits already goes on waiting.
+                    if later.len() < EVENTFUL_MAX {
+                        let now = || (bucket.clone(), clock::now());
+                        later.entry((bucket.id, shard)).or_insert_with(now);
+                    }
                     let ask = Events { after: 0, max: 1 };
                     let first: Answer<Vec<(u64, EventRecord)>> =
                         flat.shard(bucket, shard, "events", &ask).await?;
@@ -157,94 +200,105 @@ impl Chores {
         Ok(())
     }
 
-    /// Delivers the events of a shard. `false` if some are left.
+    /// When the first of all endpoints is asked again; `None` if there is none.
+    fn first_ready(&self) -> Option<Time> {
+        self.delivery.webhooks.names().map(|name| self.health.ready_at(name)).min()
+    }
+
+    /// Delivers the events of a shard.
     async fn deliver_shard<C: Cluster>(
         &self,
         flat: &Flat<C>,
         bucket: &Bucket,
         shard: u32,
         shutdown: &Shutdown,
-    ) -> Result<bool, CatalogueError> {
+    ) -> Result<Left, CatalogueError> {
         // Nothing can be done before an endpoint that fails is asked again.
-        if !self.health.all_well()
-            && self.health.failing.borrow().len() >= self.delivery.webhooks.len()
-        {
-            return Ok(false);
+        if let Some(at) = self.first_ready().filter(|at| *at > clock::now()) {
+            return Ok(Left::Until(at));
         }
         let at = (bucket, shard);
+        let again = || Left::Until(clock::now() + PAUSE_MIN);
         let round = clock::timestamp().millis();
-        if self.claim(flat, at, WORK, round, 0).await?.is_none() {
-            return Ok(false);
-        }
-        let (mut after, mut held) = (0, BTreeSet::new());
+        let Some(chore) = self.claim(flat, at, WORK, round, 0).await? else { return Ok(again()) };
+        let (now_ms, told) = (chore.heard_ms, clock::now());
+        let mut round = Round { at, now_ms, shutdown, told, held: BTreeSet::new() };
+        let mut after = 0;
         loop {
             let ask = Events { after, max: PAGE };
             let page: Vec<(u64, EventRecord)> =
-                flat.live_shard(bucket, shard, "events", &ask).await?;
-            let Some((last, _)) = page.last() else { break };
+                flat.work_shard(bucket, shard, "events", &ask).await?;
+            let Some((last, event)) = page.last() else { break };
             after = *last;
-            if !self.deliver_page(flat, at, page, &mut held, shutdown).await? {
-                return Ok(false);
+            // Events are in the order of their time: who can only give up needs none of the younger ones.
+            let young = !too_old(event, now_ms) && self.delivery.webhooks.is_empty();
+            if !self.deliver_page(flat, &mut round, page).await? {
+                return Ok(again());
+            }
+            if young {
+                break;
             }
         }
         self.report(flat, at, WORK, None, Tally::default()).await?;
-        Ok(held.is_empty())
+        let known = round.held.iter().filter(|name| self.delivery.webhooks.get(name).is_some());
+        Ok(known.map(|name| self.health.ready_at(name)).min().map_or(Left::Nothing, Left::Until))
     }
 
     /// `false` if the work is another's by now, or the gateway stops.
     async fn deliver_page<C: Cluster>(
         &self,
         flat: &Flat<C>,
-        at: (&Bucket, u32),
+        round: &mut Round<'_>,
         page: Vec<(u64, EventRecord)>,
-        held: &mut BTreeSet<String>,
-        shutdown: &Shutdown,
     ) -> Result<bool, CatalogueError> {
         let mut done = Vec::new();
-        let mut told = clock::now();
         for (number, event) in page {
             let endpoint = &event.notice.endpoint;
             // Behind an event that stays nothing goes to its endpoint, even if that is well again by now.
-            match self.deliver_one(at.0, number, &event, held.contains(endpoint)).await {
+            let held = round.held.contains(endpoint);
+            match self.deliver_one(round.at.0, (number, &event), held, round.now_ms).await {
                 true => done.push(number),
-                false => {
-                    held.insert(endpoint.clone());
-                }
+                false if held => {}
+                false => drop(round.held.insert(endpoint.clone())),
             }
-            if clock::now().since(told) >= TELL_EVERY || shutdown.is_triggered() {
-                if !self.tell(flat, at, std::mem::take(&mut done)).await? || shutdown.is_triggered()
-                {
+            let stops = round.shutdown.is_triggered();
+            if clock::now().since(round.told) >= TELL_EVERY || stops {
+                let keeps = self.tell(flat, round, std::mem::take(&mut done)).await?;
+                if stops || !keeps {
                     return Ok(false);
                 }
-                told = clock::now();
             }
         }
-        self.tell(flat, at, done).await
+        match done.is_empty() {
+            true => Ok(true),
+            false => self.tell(flat, round, done).await,
+        }
     }
 
     /// Tells the shard what was delivered, and keeps the work.
     async fn tell<C: Cluster>(
         &self,
         flat: &Flat<C>,
-        at: (&Bucket, u32),
+        round: &mut Round<'_>,
         events: Vec<u64>,
     ) -> Result<bool, CatalogueError> {
-        let acted = events.len() as u64;
+        let (at, acted) = (round.at, events.len() as u64);
         if acted > 0 {
             let delivered = Delivered { events };
-            let _: Nothing = flat.live_shard(at.0, at.1, "delivered", &delivered).await?;
+            let _: Nothing = flat.work_shard(at.0, at.1, "delivered", &delivered).await?;
         }
+        round.told = clock::now();
         let tally = Tally { looked: acted, acted, passed: 0 };
         self.report(flat, at, WORK, Some(Bytes::new()), tally).await
     }
 
-    /// Whether the event need not be kept any longer.
+    /// Whether the event need not be kept any longer. How old it is, the daemon's clock says: that gave it its time.
     async fn deliver_one(
         &self,
         bucket: &Bucket,
-        number: u64,
-        event: &EventRecord,
+        (number, event): (u64, &EventRecord),
         held: bool,
+        now_ms: u64,
     ) -> bool {
         let endpoint = event.notice.endpoint.as_str();
         let hook: Option<&Webhook> = self.delivery.webhooks.get(endpoint);
@@ -263,8 +317,7 @@ impl Chores {
                 }
             }
         }
-        let age_ms = clock::timestamp().millis().saturating_sub(event.at_ms);
-        let too_old = age_ms > millis(EVENT_AGE_MAX);
+        let too_old = too_old(event, now_ms);
         if too_old {
             self.metrics.event_given_up();
             let key = String::from_utf8_lossy(&event.key);
@@ -272,6 +325,11 @@ impl Chores {
         }
         too_old
     }
+}
+
+/// Whether an event was tried for long enough.
+fn too_old(event: &EventRecord, now_ms: u64) -> bool {
+    now_ms.saturating_sub(event.at_ms) > millis(EVENT_AGE_MAX)
 }
 
 impl Delivery {

@@ -4,7 +4,7 @@
 use super::*;
 
 /// The name of the work in the shards.
-const WORK: &str = "expiry";
+const WORK: &str = EXPIRY_WORK;
 
 /// Objects in one page.
 const PAGE: u32 = 500;
@@ -21,7 +21,7 @@ impl Chores {
         let at = (bucket, shard);
         let before_ms = clock::timestamp().millis();
         let mut due = Due { before_ms, after: Bytes::new(), max: PAGE };
-        let mut page: DuePage = flat.live_shard(bucket, shard, "due", &due).await?;
+        let mut page: DuePage = flat.work_shard(bucket, shard, "due", &due).await?;
         if page.items.is_empty() || self.claim(flat, at, WORK, before_ms, 0).await?.is_none() {
             return Ok(());
         }
@@ -45,7 +45,7 @@ impl Chores {
             let Some(after) = next.filter(|_| keeps) else { return Ok(()) };
             rest(began).await;
             due.after = after;
-            page = flat.live_shard(bucket, shard, "due", &due).await?;
+            page = flat.work_shard(bucket, shard, "due", &due).await?;
         }
     }
 }

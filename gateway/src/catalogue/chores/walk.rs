@@ -53,7 +53,7 @@ struct Walk<'a> {
 
 impl Chores {
     /// Walks the shards of a bucket whose round is due, unless others do.
-    pub(super) async fn lifecycle<C: Cluster>(
+    pub(in crate::catalogue) async fn lifecycle<C: Cluster>(
         &self,
         flat: &Flat<C>,
         bucket: &Bucket,
@@ -78,6 +78,8 @@ impl Chores {
             }
             let at = (bucket, shard);
             let Some(chore) = self.claim(flat, at, WORK, round, plan).await? else { continue };
+            // Not the one that is due, if another one was left half-way.
+            let round = chore.round;
             let walk = Walk { at, lifecycle: &lifecycle, told: told.as_ref(), shutdown };
             if self.walk(flat, &walk, chore).await? {
                 let mut done = self.done.borrow_mut();
@@ -91,7 +93,7 @@ impl Chores {
     }
 
     /// A number made of the rules, and of how long a day is.
-    fn plan(&self, text: &[u8]) -> u64 {
+    pub(in crate::catalogue) fn plan(&self, text: &[u8]) -> u64 {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
         context.update(text);
         context.update(&self.calendar.day_ms.to_be_bytes());
@@ -144,7 +146,7 @@ impl Chores {
         let mut before = Before::default();
         loop {
             let began = clock::now();
-            let page: VersionPage = flat.live_shard(bucket, shard, "versions", &list).await?;
+            let page: VersionPage = flat.work_shard(bucket, shard, "versions", &list).await?;
             let mut tally = Tally { looked: page.items.len() as u64, ..Tally::default() };
             let now_ms = clock::timestamp().millis();
             let mut due = Vec::new();
@@ -217,7 +219,7 @@ impl Chores {
         let version = Some(candidate.entry.version());
         let read = Read { key: candidate.key.clone(), body: false, version };
         let (bucket, shard) = walk.at;
-        let found: Option<Found> = flat.live_shard(bucket, shard, "read", &read).await?;
+        let found: Option<Found> = flat.work_shard(bucket, shard, "read", &read).await?;
         let same = found.filter(|found| found.entry == candidate.entry);
         Ok(same.map(|found| found.detail.tags))
     }
@@ -235,7 +237,7 @@ impl Chores {
         let mut list = Uploads { prefix, from: key, max: PAGE, ..Uploads::default() };
         loop {
             let began = clock::now();
-            let page: UploadPage = flat.live_shard(bucket, shard, "uploads", &list).await?;
+            let page: UploadPage = flat.work_shard(bucket, shard, "uploads", &list).await?;
             let mut tally = Tally { looked: page.items.len() as u64, ..Tally::default() };
             let now_ms = clock::timestamp().millis();
             for item in page.items {
@@ -245,7 +247,7 @@ impl Chores {
                     continue;
                 }
                 let abort = Abort { key, id, now_ms };
-                match flat.live_shard::<_, Nothing>(bucket, shard, "abort", &abort).await {
+                match flat.work_shard::<_, Nothing>(bucket, shard, "abort", &abort).await {
                     Ok(_) => tally.acted += 1,
                     // Completed or aborted meanwhile.
                     Err(CatalogueError::Refused(Refusal::NoUpload {})) => tally.passed += 1,

@@ -140,7 +140,7 @@ impl<C: Cluster> Flat<C> {
                 if trail.gone_from != Some(parent) {
                     return Ok(parent);
                 }
-                self.bring(bucket, parent).await?;
+                self.bring(bucket, parent, Caller::Client).await?;
                 Ok(shard)
             }
             refusal => Err(refusal.into()),
@@ -153,24 +153,28 @@ impl<C: Cluster> Flat<C> {
         &self,
         bucket: &Bucket,
         shard: u32,
+        caller: Caller,
     ) -> Result<Option<(u32, Bytes)>, CatalogueError> {
-        let lineage: Option<Lineage> = self.live_shard(bucket, shard, "shape", &Nothing {}).await?;
+        let lineage: Option<Lineage> =
+            self.called_shard(bucket, shard, "shape", &Nothing {}, caller).await?;
         let Some(lineage) = lineage else { return Ok(None) };
         self.note_reach(bucket, shard, lineage.reach());
         let depth = lineage.depth;
         let (Some(child), Some(split)) = (lineage.filled(), lineage.split) else { return Ok(None) };
         let Some(page) = split.page else { return Ok(None) };
         let from = split.gone;
-        let filled: Option<Lineage> = self.live_shard(bucket, child, "shape", &Nothing {}).await?;
+        let filled: Option<Lineage> =
+            self.called_shard(bucket, child, "shape", &Nothing {}, caller).await?;
         let mut filling = filled.and_then(|lineage| lineage.filling).unwrap_or_default();
         // Pages do not change: each round takes one more part of it, here or elsewhere.
         while !filling.done && filling.below == from {
             let carry = Carry { from: from.clone(), at: filling.staged.clone() };
-            let load: Option<Load> = self.live_shard(bucket, shard, "carry", &carry).await?;
+            let load: Option<Load> =
+                self.called_shard(bucket, shard, "carry", &carry, caller).await?;
             // Let go, so it was taken.
             let Some(load) = load else { break };
             let take = Take { from: from.clone(), until: page.until.clone(), at: carry.at, load };
-            filling = self.live_shard(bucket, child, "take", &take).await?;
+            filling = self.called_shard(bucket, child, "take", &take, caller).await?;
         }
         Ok(Some((depth, from)))
     }
@@ -238,10 +242,19 @@ impl<C: Cluster> Flat<C> {
         bucket: &Bucket,
         shard: u32,
     ) -> Result<bool, CatalogueError> {
-        let taken = self.bring(bucket, shard).await?;
+        self.split_step_by(bucket, shard, Caller::Worker).await
+    }
+
+    async fn split_step_by(
+        &self,
+        bucket: &Bucket,
+        shard: u32,
+        caller: Caller,
+    ) -> Result<bool, CatalogueError> {
+        let taken = self.bring(bucket, shard, caller).await?;
         let pass = Pass { taken, max: self.page_keys.get() };
         loop {
-            match self.live_shard(bucket, shard, "pass", &pass).await? {
+            match self.called_shard(bucket, shard, "pass", &pass, caller).await? {
                 Passed::Again {} => {}
                 Passed::Page { .. } => return Ok(true),
                 Passed::Done {} => return Ok(false),
@@ -263,15 +276,16 @@ impl<C: Cluster> Flat<C> {
         let made: Answer<Nothing> = self.shard(bucket, child, "sprout", &sprout).await?;
         made.0?;
         let begin = BeginSplit { roots, shard, depth };
-        match self.live_shard::<_, Nothing>(bucket, shard, "split", &begin).await {
+        match self.work_shard::<_, Nothing>(bucket, shard, "split", &begin).await {
             Err(CatalogueError::Refused(refusal)) => {
                 // Nobody clears a shard of a bucket that is gone already.
                 let present = self.look_up(&bucket.name).await?;
                 if present.is_none_or(|present| present.id != bucket.id) {
-                    for method in ["seal", "clear"] {
-                        let _: Answer<Nothing> =
-                            self.shard(bucket, child, method, &Nothing {}).await?;
-                    }
+                    // Later than every removal that there was.
+                    let seal = Seal { removal: u64::MAX };
+                    let _: Answer<Nothing> = self.shard(bucket, child, "seal", &seal).await?;
+                    let _: Answer<Nothing> =
+                        self.shard(bucket, child, "clear", &Nothing {}).await?;
                 }
                 Err(refusal.into())
             }
@@ -284,7 +298,10 @@ impl<C: Cluster> Flat<C> {
         for (shard, head) in self.heads(bucket).await? {
             let mut steps = 0;
             let splits = head.lineage.is_some_and(|lineage| lineage.split.is_some());
-            while splits && steps < EMPTY_STEPS_MAX && self.split_step(bucket, shard).await? {
+            while splits
+                && steps < EMPTY_STEPS_MAX
+                && self.split_step_by(bucket, shard, Caller::Client).await?
+            {
                 steps += 1;
             }
         }

@@ -5,6 +5,10 @@ use super::*;
 use crate::catalogue::sweep::Sweep;
 use crate::cluster::memory::MemoryCluster;
 
+mod events;
+mod locks;
+mod removal;
+mod rounds;
 mod split;
 
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -56,24 +60,7 @@ impl World {
             self.flat.write(bucket, data, offset, "x".into()).await.expect("written");
         }
         if commit {
-            let part = ManifestPart { size: data.size, ..ManifestPart::default() };
-            let manifest = Manifest {
-                id,
-                stripe_bytes: STRIPE_BYTES,
-                parts: vec![part],
-                ..Manifest::default()
-            };
-            let detail = Detail { body: Body::Striped { manifest }, ..Detail::default() };
-            let entry = Entry { size: data.size, striped: true, ..Entry::default() };
-            let put = Put {
-                key,
-                entry,
-                detail: detail.to_bytes(),
-                intent: Some(data),
-                now_ms: NOW_MS,
-                ..Put::default()
-            };
-            self.flat.put(bucket, put).await.expect("committed");
+            self.flat.put(bucket, commit_of(key, data)).await.expect("committed");
         }
         data
     }
@@ -81,6 +68,17 @@ impl World {
     fn data_objects(&self) -> usize {
         self.cluster.names(DATA_POOL).len()
     }
+}
+
+/// The call that makes an object of data that was announced.
+fn commit_of(key: Bytes, data: DataRef) -> Put {
+    let part = ManifestPart { size: data.size, ..ManifestPart::default() };
+    let (id, stripe_bytes) = (data.id, data.stripe_bytes);
+    let manifest = Manifest { id, stripe_bytes, parts: vec![part], ..Manifest::default() };
+    let detail = Detail { body: Body::Striped { manifest }, ..Detail::default() };
+    let entry = Entry { size: data.size, striped: true, ..Entry::default() };
+    let (detail, intent) = (detail.to_bytes(), Some(data));
+    Put { key, entry, detail, intent, now_ms: NOW_MS, ..Put::default() }
 }
 
 /// The removal of the objects of these keys.
@@ -283,6 +281,29 @@ async fn replaced_removed_and_abandoned_data_is_swept_and_nothing_else() {
     assert_eq!(world.data_objects(), 2 * 3);
 }
 
+/// As many as one page has, and more behind them.
+#[tokio::test]
+async fn what_is_being_read_keeps_no_other_garbage() {
+    let world = World::new();
+    let bucket = world.make("b").await;
+    let mut holds = Vec::new();
+    for _ in 0..10 {
+        let data = world.put_large(&bucket, "k", true).await;
+        holds.push(world.flat.hold(data.id));
+    }
+    for _ in 0..10 {
+        world.put_large(&bucket, "k", true).await;
+    }
+    // Garbage of one moment comes in no order: what is held is among the first.
+    let remove = Remove { now_ms: NOW_MS + 1, ..removal(["k"]) };
+    world.flat.remove(&bucket, remove).await.unwrap();
+    sweep().sweep_dirty(&world.flat).await;
+    assert_eq!(world.data_objects(), 10 * 3);
+    drop(holds);
+    sweep().scan(&world.flat).await.unwrap();
+    assert_eq!(world.data_objects(), 0);
+}
+
 #[tokio::test]
 async fn a_failed_sweep_is_repeated_until_nothing_is_left() {
     let world = World::new();
@@ -406,4 +427,31 @@ async fn a_bucket_with_versions_is_not_empty_and_their_data_is_kept() {
     sweep().scan(&world.flat).await.unwrap();
     assert_eq!(world.data_objects(), 0);
     world.flat.remove_bucket(&bucket).await.unwrap();
+}
+
+/// A pool reached its quota: what is in others lies as long as ever.
+#[tokio::test]
+async fn a_pool_without_room_is_emptied_at_once_and_no_other() {
+    let world = World::new();
+    let elsewhere = PoolId(7);
+    let record = BucketRecord { data_pool: elsewhere, ..World::record("full", "u") };
+    let made = world.flat.create_bucket(record).await.expect("made");
+    let Creation::Made(full) = made else { panic!("taken") };
+    let buckets = [world.make("b").await, full];
+    for bucket in &buckets {
+        world.put_large(bucket, "k", true).await;
+        let remove = Remove { now_ms: clock::timestamp().millis(), ..removal(["k"]) };
+        world.flat.remove(bucket, remove).await.unwrap();
+    }
+    let fault = move |pool: Place, _: &str, ops: &[Op]| {
+        let refused = pool == Place::Placed(elsewhere) && matches!(ops[0], Op::Write { .. });
+        refused.then(|| Error::Quota("no room".into()))
+    };
+    world.cluster.fail_with(Some(Box::new(fault)));
+    let data = DataRef { size: 1, stripe_bytes: STRIPE_BYTES, ..DataRef::default() };
+    world.flat.write(&buckets[1], data, 0, "x".into()).await.expect_err("no room");
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    Sweep { delay: Duration::from_secs(3600), ..sweep() }.sweep_dirty(&world.flat).await;
+    let left = |place| world.cluster.names(place).len();
+    assert_eq!((left(Place::Placed(elsewhere)), left(DATA_POOL)), (0, 3));
 }

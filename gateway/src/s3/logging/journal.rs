@@ -1,6 +1,8 @@
 //! Journals, on the way of a request: a record of each change is stored in the bucket that takes the log before the change
 //! is made, and says what became of it before the client is answered. A crash between leaves a record with what was known
-//! before (its version is `?`); a change that failed leaves none. So no change is without its record.
+//! before (its version is `?`); a change that failed leaves none. So no change by a request of S3 is without its record,
+//! nor one by Swift that makes or removes objects. What workers remove by lifecycle rules, or because objects have ended,
+//! has none, and neither have the headers and metadata that Swift's POST changes.
 //!
 //! Where the record cannot be stored, the change is not made; a removal is made nevertheless, and counted as unrecorded, as
 //! with Ceph's gateway: who deletes because there is no room must be able to.
@@ -158,7 +160,8 @@ impl Plan {
         match self.begin(service, changes).await {
             Err(error) if self.regardless => {
                 tracing::warn!(%error, bucket = %self.source.name, "removals are not recorded");
-                service.metrics.log_dropped(changes.len() as u64);
+                let wanted = |change: &&Change| self.logging.filter.takes(&change.key);
+                service.metrics.log_dropped(changes.iter().filter(wanted).count() as u64);
                 Ok(None)
             }
             ticket => ticket,

@@ -3,6 +3,7 @@
 //! Which records a log has, and its key, is settled in the shard first; then the log is written, then its records leave.
 //! A gateway that dies in between is followed by another after a lease, which writes the same bytes under the same key.
 //! Every gateway remembers the journals that it added to; one of its threads searches for those that others have left.
+//! A request that ended in between is followed by the next one of its gateway at once: to the shard they are one.
 
 use super::super::Service;
 use super::super::access::rules::document;
@@ -12,7 +13,7 @@ use super::journal::About;
 use super::{Logging, deliver};
 use crate::catalogue::{Bucket, CatalogueError, JournalAnswer, JournalAsk};
 use bytes::{Bytes, BytesMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,12 +48,45 @@ const JOURNALS_PER_PAGE: u32 = 20;
 const BUCKETS_PER_PAGE: u32 = 1000;
 
 /// The journals that a gateway remembers, and when it looks at them.
-#[derive(Default)]
 pub(super) struct Waiting {
     due: Mutex<BTreeMap<(BucketId, Bytes), (Bucket, Time)>>,
+    /// Who makes logs here, as shards know him.
+    holder: u64,
+    /// Of which journals one is being made.
+    rolling: Mutex<BTreeSet<(BucketId, Bytes)>>,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        let (due, rolling) = (Mutex::default(), Mutex::default());
+        Waiting { due, holder: clock::random_u64() | 1, rolling }
+    }
+}
+
+/// A log of a journal is being made here until this is dropped.
+struct Rolling<'a> {
+    waiting: &'a Waiting,
+    journal: (BucketId, Bytes),
+}
+
+impl Drop for Rolling<'_> {
+    fn drop(&mut self) {
+        self.waiting.rolling().remove(&self.journal);
+    }
 }
 
 impl Waiting {
+    fn rolling(&self) -> MutexGuard<'_, BTreeSet<(BucketId, Bytes)>> {
+        self.rolling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` while another task of this gateway makes a log of the journal.
+    fn begin(&self, target: BucketId, journal: &Bytes) -> Option<Rolling<'_>> {
+        let journal = (target, journal.clone());
+        let free = self.rolling().insert(journal.clone());
+        free.then(|| Rolling { waiting: self, journal })
+    }
+
     fn locked(&self) -> MutexGuard<'_, BTreeMap<(BucketId, Bytes), (Bucket, Time)>> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,7 +178,7 @@ fn about(bytes: &Bytes) -> S3Result<(Bucket, Logging)> {
 }
 
 /// Makes logs of what waits in a journal now. If it `waits`, also for changes that are being made at this moment, and for
-/// others who make a log, within a bound. The key of the last one, if there was anything.
+/// others who make a log, within a bound: `ServiceUnavailable` behind it. The key of the last one, if there was anything.
 pub(super) async fn roll(
     service: &Rc<Service>,
     target: &Bucket,
@@ -153,32 +187,41 @@ pub(super) async fn roll(
 ) -> S3Result<Option<String>> {
     let Some(journal) = find(service, target, name).await? else { return Ok(None) };
     let (source, logging) = about(&journal.about)?;
-    let (holder, until) = (clock::random_u64() | 1, clock::now() + WAIT_MAX);
+    let waiting = &service.access_log.journals;
+    let (holder, until) = (waiting.holder, clock::now() + WAIT_MAX);
     let mut last = None;
     loop {
-        let ask = JournalCutAsk {
-            name: name.clone(),
-            key: deliver::name(service, &source, &logging, journal.since_ms),
-            // What comes meanwhile is the next log's.
-            below: journal.next,
-            holder,
-            lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
-        };
-        let JournalAnswer::Cut(answer) =
-            service.catalogue.journal(target, JournalAsk::Cut(ask)).await?
-        else {
-            return Err(Code::InternalError.into());
-        };
-        let somebody_is_at_it = match answer.cut {
-            Some(cut) if cut.holder == holder => {
-                finish(service, target, name, &cut, &answer.about).await?;
-                last = Some(cut.key);
-                continue;
-            }
-            cut => cut.is_some() || answer.open,
-        };
-        if !(somebody_is_at_it && waits && clock::now() < until) {
+        let mut somebody_is_at_it = true;
+        if let Some(_rolling) = waiting.begin(target.id, name) {
+            let ask = JournalCutAsk {
+                name: name.clone(),
+                key: deliver::name(service, &source, &logging, journal.since_ms),
+                // What comes meanwhile is the next log's.
+                below: journal.next,
+                holder,
+                lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
+            };
+            let JournalAnswer::Cut(answer) =
+                service.catalogue.journal(target, JournalAsk::Cut(ask)).await?
+            else {
+                return Err(Code::InternalError.into());
+            };
+            somebody_is_at_it = match answer.cut {
+                Some(cut) if cut.holder == holder => {
+                    finish(service, target, name, &cut, &answer.about).await?;
+                    last = Some(cut.key);
+                    continue;
+                }
+                cut => cut.is_some() || answer.open,
+            };
+        }
+        if !(somebody_is_at_it && waits) {
             return Ok(last);
+        }
+        if clock::now() >= until {
+            return Err(Code::ServiceUnavailable.with(
+                "Records wait for changes that are being made, or another gateway delivers them.",
+            ));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

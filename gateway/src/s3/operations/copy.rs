@@ -16,8 +16,8 @@ use super::tagging::Tags;
 use super::write::{
     Described, NewObject, PIECE_OBJECT_BYTES_MAX, REDIRECT_LOCATION, set_expiration, store,
 };
-use super::{features, versioning};
-use crate::catalogue::Bucket;
+use super::{features, read, versioning};
+use crate::catalogue::{Bucket, Hold};
 use crate::crypt::segments::open_inline;
 use crate::swift::large::{self, Opened};
 use crate::transfer::body::{BodyReader, Source};
@@ -37,6 +37,8 @@ pub(crate) struct CopySource {
     pub versioned: bool,
     /// What its bytes are, where it has none of its own.
     pub segments: Option<Opened>,
+    /// Its data stays until it is copied.
+    pub hold: Option<Rc<Hold>>,
 }
 
 /// The leave to copy an object.
@@ -62,6 +64,7 @@ impl CopySource {
             }
         })?;
         let access::Admitted { bucket, found, version } = admitted;
+        let hold = read::held(call, &found).map(Rc::new);
         let named = found.clone();
         let opened = large::resolve(call, bucket.clone(), found, true).await?;
         let mut found = opened.found.clone();
@@ -70,7 +73,7 @@ impl CopySource {
         ReadCondition::from_copy_headers(&call.head.headers)?.check_source(&found.entry)?;
         let segments = stands_for.then_some(opened);
         let versioned = version.is_some();
-        let source = CopySource { bucket, key, found, versioned, segments };
+        let source = CopySource { bucket, key, found, versioned, segments, hold };
         Ok((source, Leave { permit, named }))
     }
 
@@ -103,6 +106,7 @@ impl CopySource {
             return Box::pin(opened.copied(call, first, length)).await;
         }
         let detail = &self.found.detail;
+        let hold = self.hold.clone().or_else(|| read::held(call, &self.found).map(Rc::new));
         let opening = encryption::of_source(call, &self.bucket, detail).await?;
         let bytes = match &detail.body {
             Body::Inline { data } if opening.is_some() => {
@@ -122,7 +126,6 @@ impl CopySource {
             }
             Body::Striped { manifest } => {
                 let service = &call.service;
-                let hold = service.catalogue.hold(manifest.id);
                 let download = Download::new(
                     service.catalogue.clone(),
                     self.bucket.clone(),

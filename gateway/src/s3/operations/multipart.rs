@@ -330,7 +330,8 @@ struct Committed {
     encryption: Option<Encryption>,
 }
 
-/// A client that lost our answer asks again: the upload is gone then, and its object there.
+/// A client that lost our answer asks again: the upload is gone then, and its object there. Whether its data was
+/// locked before the answer was lost, nobody knows.
 async fn already_done(
     call: &Call,
     bucket: &Rc<Bucket>,
@@ -343,6 +344,7 @@ async fn already_done(
             if found.entry.upload == Some(complete.id)
                 && found.entry.etag == tag_of(&complete.chosen) =>
         {
+            call.service.catalogue.guard(bucket, &complete.key, &found.entry).await?;
             let Detail { checksum, encryption, .. } = found.detail;
             Ok(Committed { entry: found.entry, checksum, encryption })
         }

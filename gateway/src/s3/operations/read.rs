@@ -9,7 +9,7 @@ use super::super::range::Range;
 use super::super::response;
 use super::super::{Answer, Call, Caller};
 use super::{lock, versioning, write};
-use crate::catalogue::Bucket;
+use crate::catalogue::{Bucket, Hold};
 use crate::crypt::segments::open_inline;
 use crate::http::body::ResponseBody;
 use crate::swift::large;
@@ -141,6 +141,7 @@ pub(in crate::s3) async fn get(permit: ObjectPermit, call: &mut Call) -> S3Resul
     let mut tries = 1;
     loop {
         let Admitted { bucket, found, .. } = permit.read(call, true).await?;
+        let _held = held(call, &found);
         let opened = large::resolve(call, bucket.clone(), found, true).await?;
         let found = &opened.found;
         check(&read, found)?;
@@ -172,6 +173,14 @@ fn announce_expiration(answer: &mut Answer, permit: &ObjectPermit, call: &Call, 
     }
 }
 
+/// Keeps the data of an object from being swept by this process: from when it was found on, not only while it is read.
+pub(crate) fn held(call: &Call, found: &Found) -> Option<Hold> {
+    match &found.detail.body {
+        Body::Striped { manifest } => Some(call.service.catalogue.hold(manifest.id)),
+        Body::Inline { .. } | Body::Segments { .. } => None,
+    }
+}
+
 /// A stretch of an object, first byte and length, as a body. `waits` for its first piece, so that what is
 /// wrong is said before the answer begins.
 pub(crate) async fn body(
@@ -181,6 +190,7 @@ pub(crate) async fn body(
     (first, length): (u64, u64),
     waits: bool,
 ) -> S3Result<ResponseBody> {
+    let hold = held(call, found);
     let key = encryption::of_object(call, bucket, &found.detail).await?;
     let manifest = match &found.detail.body {
         Body::Inline { data } => {
@@ -201,7 +211,6 @@ pub(crate) async fn body(
         Body::Segments { .. } => return Err(Code::InternalError.into()),
     };
     let service = &call.service;
-    let hold = service.catalogue.hold(manifest.id);
     let mut download = Box::new(Download::new(
         service.catalogue.clone(),
         bucket.clone(),

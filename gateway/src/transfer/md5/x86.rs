@@ -86,10 +86,12 @@ pub(super) fn compress_lanes(lanes: &mut [Lane<'_>], blocks: usize) -> bool {
         from_fn(|n| &lanes.get(n).unwrap_or(&lanes[0]).rest()[..blocks * BLOCK_BYTES]);
     let mut states: [[u32; LANES]; 4] =
         from_fn(|word| from_fn(|n| lanes.get(n).unwrap_or(&lanes[0]).hash.words[word]));
-    // SAFETY: the processor has what the kernel needs, as was just asked, and every slice has `blocks` blocks.
-    match has_avx512() {
-        true => unsafe { compress_avx512(&mut states, &data, blocks) },
-        false => unsafe { compress_avx2(&mut states, &data, blocks) },
+    if has_avx512() {
+        // SAFETY: the processor has what the kernel needs, as was just asked; every slice has `blocks` blocks.
+        unsafe { compress_avx512(&mut states, &data, blocks) };
+    } else {
+        // SAFETY: as above.
+        unsafe { compress_avx2(&mut states, &data, blocks) };
     }
     for (n, lane) in lanes.iter_mut().enumerate() {
         lane.hash.words = from_fn(|word| states[word][n]);

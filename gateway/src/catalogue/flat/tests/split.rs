@@ -251,7 +251,7 @@ async fn a_call_goes_on_to_the_third_shard_while_the_first_has_not_let_go() {
             world.flat.live_shard(&bucket, shard, "pass", &whole).await.expect("set out");
         assert!(matches!(out, Passed::Page { until: None, .. }), "the last page");
         if shard == 0 {
-            world.flat.bring(&bucket, shard).await.expect("taken");
+            world.flat.bring(&bucket, shard, Caller::Client).await.expect("taken");
         }
     }
     let fresh = Flat::new(world.cluster.clone(), Commons::default());
