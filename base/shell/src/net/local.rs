@@ -131,8 +131,8 @@ mod tests {
 
     /// An address that nobody else uses while the listener is held.
     async fn taken(ip: &str) -> (TcpListener, SocketAddr) {
-        let listener = TcpListener::bind((ip, 0)).await.unwrap();
-        let addr = listener.local_addr().unwrap();
+        let listener = TcpListener::bind((ip, 0)).await.expect("a free port");
+        let addr = listener.local_addr().expect("bound");
         (listener, addr)
     }
 
