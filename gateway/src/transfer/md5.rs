@@ -9,7 +9,7 @@ mod x86;
 
 use md5::block_api::compress;
 
-/// Bodies that [`compress_lanes`] takes at once.
+/// Bodies whose blocks are compressed at once.
 pub const LANES: usize = 8;
 
 /// Bytes of a block.

@@ -1,6 +1,7 @@
 //! Pages of long records: each reply fits a frame, and whoever goes on from page to page sees all.
 
 use super::*;
+use crate::Timestamp;
 use crate::op::PAYLOAD_BYTES_MAX;
 
 /// Records of about 8 KiB each, so many that all together are no reply.
@@ -68,6 +69,7 @@ fn listings_of_long_entries_come_in_pages() {
 #[test]
 fn what_is_due_comes_in_pages() {
     let (mut shard, keys) = crowded(0);
+    shard.0.now = Timestamp { secs: 1, nanos: 0 };
     let mut due = Due { before_ms: 8, max: 500, ..Due::default() };
     let mut found = Vec::new();
     loop {
