@@ -52,8 +52,10 @@ impl Preparing {
 impl LogStore {
     /// Prepares room, if small extents use it and there is little of it.
     pub(super) fn prepare_room(&mut self) {
-        let wanted = self.preparing.owed >= REQUEST_BYTES_MAX as u64;
-        if !wanted || self.preparing.busy.is_some() || self.in_flight_bytes > BUSY_BYTES {
+        if self.preparing.owed == 0
+            || self.preparing.busy.is_some()
+            || self.in_flight_bytes > BUSY_BYTES
+        {
             return;
         }
         if self.preparing.rest.is_none() && self.state.allocator.free_bytes() < AHEAD_BYTES {

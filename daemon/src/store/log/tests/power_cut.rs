@@ -498,7 +498,7 @@ fn mixed(seed: u64) -> Recording {
     rig.options.log_bytes_max = 256 << 10;
     rig.options.grow_bytes_min = 256 << 10;
     let mut workload = Workload::new(seed, 50_000);
-    let next = move |turn: usize, _| (turn < 50).then(|| workload.batch());
+    let next = move |turn: usize, _| (turn < 60).then(|| workload.batch());
     Recording::new(format!("mixed {seed}"), rig, next, 2)
 }
 
