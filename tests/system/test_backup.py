@@ -98,12 +98,15 @@ class Job:
         self.cluster, self.folder = cluster, pathlib.Path(folder)
         self.source, self.back = self.folder / "source", self.folder / "back"
         self.source.mkdir(parents=True)
+        self.began = int(time.time())
         tree(self.source, files)
 
     def change(self, n):
         """Something new, something replaced, something gone."""
         (self.source / f"new {n}").write_bytes(os.urandom(100_000 * (n % 3 + 1)))
         (self.source / "replaced").write_bytes(os.urandom(3 * MIB if n % 2 else 1000))
+        # Duplicity tells versions of a file apart by whole seconds, and a round may take less than one.
+        os.utime(self.source / "replaced", (self.began + n, self.began + n))
         (self.source / f"new {n - 2}").unlink(missing_ok=True)
 
     def fresh(self):
