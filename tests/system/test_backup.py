@@ -28,7 +28,7 @@ MIB = 1 << 20
 KILL_AFTER_SECONDS = 0.5
 AWAY_SECONDS = 4
 CLEAN_SECONDS_MAX = 90
-ROUNDS_MAX = 60
+BACK_SECONDS_MAX = 60
 FILES = 40
 
 
@@ -69,9 +69,9 @@ def work_through_a_loss(cluster, victim, jobs):
     loss = Loss(cluster, victim)
 
     def work(job):
-        rounds = 0
+        rounds, deadline = 0, time.monotonic() + BACK_SECONDS_MAX
         while rounds < 2 or not loss.back.is_set():
-            assert rounds < ROUNDS_MAX, "the daemon does not come back"
+            assert time.monotonic() < deadline, "the daemon does not come back"
             job.round(rounds)
             rounds += 1
         job.round(rounds)
